@@ -1,0 +1,108 @@
+/**
+ * One logger a process: a JSON object a line, or readable lines on a terminal.
+ *
+ * - **Logging never blocks and never grows.** A reader that stops reading costs log lines, which
+ *   are counted and reported, and nothing else.
+ * - **A message belongs to one level**, the one of `log-events.ts`; the compiler checks it.
+ * - **An audit line is never filtered by level.**
+ *
+ * Worker transports of pino do not survive bundling into one file, so formatting happens here.
+ */
+import type { Writable } from "node:stream";
+import { type Logger as Pino, pino } from "pino";
+import { prettyFactory } from "pino-pretty";
+import type { Level, LogFields, LogMessage, MessageAt } from "./log-events.ts";
+
+export interface Logger {
+  trace(message: MessageAt<"trace">, fields?: LogFields): void;
+  debug(message: MessageAt<"debug">, fields?: LogFields): void;
+  info(message: MessageAt<"info">, fields?: LogFields): void;
+  warn(message: MessageAt<"warn">, fields?: LogFields): void;
+  error(message: MessageAt<"error">, fields?: LogFields): void;
+  /** Records who asked for which service, what was decided and by which rule, at any level. */
+  audit(fields: AuditFields): void;
+  /** Resolves when everything said so far has left the process or can no longer do so. */
+  flush(): Promise<void>;
+}
+
+export interface AuditFields extends LogFields {
+  readonly identity: string;
+  readonly service: string;
+  readonly decision: "allow" | "deny";
+  readonly rule: string;
+}
+
+export interface LoggerOptions {
+  readonly level: Level | "silent";
+  /** Goes into each line. */
+  readonly role: string;
+  readonly output: Writable;
+  /** Readable lines with colours for people. */
+  readonly pretty: boolean;
+}
+
+/** Octets waiting for a slow reader: some thousand lines, nothing beside the rest of a process. */
+export const BACKLOG_BYTES_MAX = 1_048_576;
+
+export function createLogger({ level, role, output, pretty }: LoggerOptions): Logger {
+  const sink = new LineSink(output, pretty ? prettyLines() : (line) => line);
+  const main: Pino = pino(
+    {
+      level,
+      base: { role },
+      timestamp: () => `,"time":"${new Date().toISOString()}"`,
+      formatters: { level: (label) => ({ level: label }) },
+    },
+    sink,
+  );
+  const audit = main.child({ audit: true }, { level: "trace" });
+  sink.onDropped = (count) => main.warn({ count }, "log lines dropped" satisfies LogMessage);
+
+  return {
+    trace: (message, fields = {}) => main.trace(fields, message),
+    debug: (message, fields = {}) => main.debug(fields, message),
+    info: (message, fields = {}) => main.info(fields, message),
+    warn: (message, fields = {}) => main.warn(fields, message),
+    error: (message, fields = {}) => main.error(fields, message),
+    audit: (fields) => audit.info(fields, "access decided" satisfies LogMessage),
+    flush: () => sink.flush(),
+  };
+}
+
+function prettyLines(): (line: string) => string {
+  const format = prettyFactory({ colorize: true, singleLine: true, ignore: "role,pid,hostname" });
+  return (line) => format(line) ?? line;
+}
+
+class LineSink {
+  onDropped: (count: number) => void = () => {};
+  readonly #output: Writable;
+  readonly #format: (line: string) => string;
+  #dropped = 0;
+
+  constructor(output: Writable, format: (line: string) => string) {
+    this.#output = output;
+    this.#format = format;
+    // A reader that went away (EPIPE) must not end a process that serves others.
+    output.on("error", () => {});
+  }
+
+  write(line: string): void {
+    if (this.#output.writableLength + line.length > BACKLOG_BYTES_MAX) {
+      this.#dropped++;
+      return;
+    }
+
+    const dropped = this.#dropped;
+    this.#dropped = 0;
+    this.#output.write(this.#format(line));
+    if (dropped > 0) this.onDropped(dropped);
+  }
+
+  flush(): Promise<void> {
+    return new Promise((resolve) => {
+      if (this.#output.destroyed || this.#output.writableLength === 0) resolve();
+      else this.#output.write("", () => resolve());
+    });
+  }
+}
