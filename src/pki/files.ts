@@ -78,7 +78,7 @@ function writePrivately(path: string, text: string, force: boolean): void {
       hint: "Choose a directory that you own with --out.",
     });
   } finally {
-    rmSync(temporary, { force: true });
+    if (existsSync(temporary)) rmSync(temporary);
   }
 }
 
