@@ -1,0 +1,168 @@
+/**
+ * What connectors provide: taken from `register`, judged by policy, told to agents.
+ *
+ * A registration is the full list, so what is missing from it is withdrawn, and with it go its
+ * sessions. The list of sessions in it is full as well, unless it is as long as a list may be.
+ */
+import type { Instant } from "../base/time.ts";
+import { seconds } from "../base/time.ts";
+import type { FailureCode } from "../protocol/failure-codes.ts";
+import { REVOCATIONS_PER_REGISTER_MAX, SESSIONS_PER_REGISTER_MAX } from "../protocol/limits.ts";
+import type { Register, RegisteredService } from "../protocol/messages.ts";
+import type { Leg, Peer, PeerTable } from "./peer-table.ts";
+import type { Registry } from "./registry.ts";
+import type { RelayContext } from "./relay-context.ts";
+import type { RevocationLog } from "./revocation-log.ts";
+import type { ServiceLists } from "./service-lists.ts";
+import type { SessionOpenings } from "./session-openings.ts";
+import type { SessionTable } from "./session-table.ts";
+
+/** `docs/protocol.md` §5: how long a connector keeps a session that this epoch has not confirmed. */
+export const UNCONFIRMED_SESSION_WAIT = seconds(120);
+
+interface Parts {
+  readonly peers: PeerTable;
+  readonly registry: Registry;
+  readonly sessions: SessionTable;
+  readonly openings: SessionOpenings;
+  readonly lists: ServiceLists;
+  readonly revocations: RevocationLog;
+}
+
+interface Rejection {
+  readonly name: string;
+  readonly code: FailureCode;
+}
+
+export class Registration {
+  readonly #context: RelayContext;
+  readonly #parts: Parts;
+
+  constructor(context: RelayContext, parts: Parts) {
+    this.#context = context;
+    this.#parts = parts;
+  }
+
+  handleRegister(leg: Leg, connector: Peer, message: Register, now: Instant): void {
+    const { accepted, rejected } = this.#judge(connector, message.services);
+    connector.registeredAt ??= now;
+    const close = this.#judgeSessions(connector, message.sessions, now);
+    const revoked = this.#parts.revocations.after(message.revocationsSeen);
+    this.#context.sendOn(leg, {
+      type: "register-ok",
+      request: message.request,
+      accepted: accepted.map(({ name }) => name),
+      rejected,
+      close,
+      revoked: revoked.slice(0, REVOCATIONS_PER_REGISTER_MAX),
+    });
+    for (const revocation of revoked.slice(REVOCATIONS_PER_REGISTER_MAX)) {
+      this.#context.sendOn(leg, { type: "revoked", ...revocation });
+    }
+
+    this.#replace(connector, accepted, "the connector withdrew it", now);
+    this.#parts.openings.handleRegistered(connector, now);
+  }
+
+  /** The connector is gone. */
+  drop(connector: Peer, now: Instant): void {
+    if (this.#parts.registry.servicesOf(connector.key).length === 0) return;
+    this.#replace(connector, [], "the connector is gone", now);
+  }
+
+  /** Judges everything by the policy in force. */
+  handlePolicy(now: Instant): void {
+    for (const session of [...this.#parts.sessions.all()]) {
+      if (this.#parts.sessions.isAllowed(session)) continue;
+      this.#parts.sessions.end(session, "FORBIDDEN", "policy does not allow it");
+    }
+    for (const peer of this.#parts.peers.peers.values()) {
+      const services = this.#parts.registry.servicesOf(peer.key);
+      const allowed = services.filter(({ name }) => this.#isAllowed(peer, name));
+      if (allowed.length < services.length) this.#replace(peer, allowed, "policy", now);
+    }
+    this.#parts.lists.handlePolicy(now);
+  }
+
+  #judge(connector: Peer, services: readonly RegisteredService[]) {
+    const accepted: RegisteredService[] = [];
+    const rejected: Rejection[] = [];
+    const seen = new Set<string>();
+    const identity = connector.proven.identity.uri;
+    for (const service of services) {
+      const code = this.#rejection(connector, service.name, seen, accepted.length);
+      seen.add(service.name);
+      if (code === undefined) {
+        accepted.push(service);
+      } else {
+        rejected.push({ name: service.name, code });
+        this.#context.event({
+          type: "registration-rejected",
+          identity,
+          service: service.name,
+          code,
+        });
+      }
+    }
+    return { accepted, rejected };
+  }
+
+  #rejection(
+    connector: Peer,
+    name: string,
+    seen: ReadonlySet<string>,
+    accepted: number,
+  ): FailureCode | undefined {
+    if (seen.has(name)) return "invalid";
+    if (!this.#isAllowed(connector, name)) return "refused";
+    if (accepted >= this.#context.settings.limits.servicesPerConnector) return "limit-exceeded";
+    return undefined;
+  }
+
+  #isAllowed({ proven }: Peer, name: string): boolean {
+    return this.#context.policy.decide(proven, name).effect === "allow";
+  }
+
+  #replace(
+    connector: Peer,
+    services: readonly RegisteredService[],
+    reason: string,
+    now: Instant,
+  ): void {
+    const { registry, sessions, lists } = this.#parts;
+    const before = new Set(registry.servicesOf(connector.key).map(({ name }) => name));
+    const changed = registry.set(connector.key, services);
+    const identity = connector.proven.identity.uri;
+    for (const { name: service } of services) {
+      if (!before.delete(service)) this.#context.event({ type: "registered", identity, service });
+    }
+    for (const service of before) {
+      this.#context.event({ type: "withdrawn", identity, service });
+    }
+    for (const session of [...connector.sessions]) {
+      if (before.has(session.service)) sessions.end(session, "NO_ERROR", reason);
+    }
+    lists.handleChange(changed, now);
+  }
+
+  /** Returns the ids that the connector shall end, and ends the sessions that it does not hold. */
+  #judgeSessions(connector: Peer, held: readonly string[], now: Instant): readonly string[] {
+    const { sessions } = this.#parts;
+    const offered = new Set([...connector.offers.values()].map(({ terms }) => terms.session));
+    const isSettled = now - (connector.registeredAt ?? now) >= UNCONFIRMED_SESSION_WAIT;
+    const close = held.filter((id) => {
+      const session = sessions.get(id);
+      if (session !== undefined) return session.connector !== connector;
+      return !offered.has(id) && (sessions.hasEnded(id) || isSettled);
+    });
+
+    if (held.length < SESSIONS_PER_REGISTER_MAX) {
+      const ids = new Set(held);
+      for (const session of [...connector.sessions]) {
+        if (ids.has(session.id)) continue;
+        sessions.end(session, "NO_ERROR", "the connector does not hold it", connector);
+      }
+    }
+    return close;
+  }
+}

@@ -1,0 +1,53 @@
+/**
+ * What was revoked at this relay, numbered from 1 in the order it happened.
+ *
+ * The log only grows: a key that was revoked stays so. Connectors say how far they have read.
+ */
+import type { Revocation, RevokedName } from "./relay-values.ts";
+
+export class RevocationLog {
+  readonly #entries: Revocation[];
+  readonly #spkis = new Set<string>();
+  readonly #certificates = new Set<string>();
+
+  /** @param entries as they were remembered, in order. */
+  constructor(entries: readonly Revocation[]) {
+    this.#entries = [...entries];
+    for (const entry of entries) this.#index(entry);
+  }
+
+  /** Adds a revocation, or returns `undefined` for one that is there. */
+  add(name: RevokedName): Revocation | undefined {
+    if (this.covers(name)) return undefined;
+
+    const sequence = (this.#entries.at(-1)?.sequence ?? 0) + 1;
+    const revocation: Revocation = { sequence, ...name };
+    this.#entries.push(revocation);
+    this.#index(revocation);
+    return revocation;
+  }
+
+  /** Returns whether this key or this certificate is revoked. */
+  covers(name: {
+    readonly spki?: string;
+    readonly issuer?: string;
+    readonly serial?: string;
+  }): boolean {
+    const { spki, issuer, serial } = name;
+    return (
+      (spki !== undefined && this.#spkis.has(spki)) ||
+      (issuer !== undefined && this.#certificates.has(`${issuer} ${serial}`))
+    );
+  }
+
+  /** Returns what happened after `seen`: everything, if `seen` is not from this log. */
+  after(seen: number): readonly Revocation[] {
+    const latest = this.#entries.at(-1)?.sequence ?? 0;
+    return seen > latest ? this.#entries : this.#entries.filter(({ sequence }) => sequence > seen);
+  }
+
+  #index({ spki, issuer, serial }: Revocation): void {
+    if (spki !== undefined) this.#spkis.add(spki);
+    if (issuer !== undefined) this.#certificates.add(`${issuer} ${serial}`);
+  }
+}
