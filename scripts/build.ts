@@ -10,7 +10,7 @@ import { dirname, join, resolve } from "node:path";
 import { fingerprint, type Inputs, isFresh, recordBuild } from "./lib/fingerprint.ts";
 import { StepFailure, say, step } from "./lib/step.ts";
 
-const ADDON = "native/ztna.node";
+const ADDON = "native/ztna.addon";
 const EXECUTABLE = "dist/ztna";
 const RECORDS = ".cache/build";
 /** Own folder: its flags differ from those of tests and lints, which would rebuild everything. */

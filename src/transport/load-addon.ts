@@ -2,7 +2,7 @@
  * Loads the native data plane.
  *
  * - **Nothing but the file that was built with this program is loaded.** In the executable it is
- *   embedded; from source it is `native/ztna.node`. No environment variable and no cache takes part:
+ *   embedded; from source it is `native/ztna.addon`. No environment variable and no cache takes part:
  *   Bun's own extraction reuses a file in the temporary directory without looking at its contents.
  * - **The loader is given memory, not a file**, where the system can do that (Linux): that works with
  *   every directory mounted noexec or read-only. Elsewhere it is given a file in a directory that only
@@ -21,7 +21,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import addonFile from "../../native/ztna.node" with { type: "file" };
+import addonFile from "../../native/ztna.addon" with { type: "file" };
 import { OperatorError } from "../base/error.ts";
 
 let loaded: unknown;

@@ -1,0 +1,66 @@
+/**
+ * Compares runs with and without the tunnel.
+ *
+ * Runs come in pairs, one right after the other, because what else the machine does changes from
+ * minute to minute. A pair whose run without a tunnel is under half of the anchor is void: it says
+ * something about the machine only.
+ */
+import type { Figure, Mark } from "./figures.ts";
+
+export interface Pair {
+  readonly bare: number;
+  readonly tunnel: number;
+}
+
+export interface Comparison {
+  readonly figure: string;
+  readonly unit: string;
+  /** Medians over the pairs that count. Absent if none does. */
+  readonly bare?: number;
+  readonly tunnel?: number;
+  /** Median of the pairs' ratios. */
+  readonly ratio?: number;
+  readonly pairs: readonly Pair[];
+  readonly void: number;
+  readonly verdict: "met" | "missed" | "no mark" | "void";
+}
+
+export function compare(figure: Figure, pairs: readonly Pair[]): Comparison {
+  const counted = pairs.filter((it) => it.bare >= (figure.anchor ?? 0) / 2);
+  const base = {
+    figure: figure.name,
+    unit: figure.unit,
+    pairs,
+    void: pairs.length - counted.length,
+  };
+  if (counted.length === 0) return { ...base, verdict: "void" };
+
+  const bare = median(counted.map((it) => it.bare));
+  const tunnel = median(counted.map((it) => it.tunnel));
+  const ratio = median(counted.map((it) => it.tunnel / it.bare));
+  return { ...base, bare, tunnel, ratio, verdict: judge(figure.mark, bare, tunnel, ratio) };
+}
+
+/** The middle, or the mean of the two in the middle. */
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length / 2;
+  const [low = 0, high = low] = sorted.slice(Math.ceil(middle) - 1, Math.floor(middle) + 1);
+  return (low + high) / 2;
+}
+
+function judge(
+  mark: Mark | undefined,
+  bare: number,
+  tunnel: number,
+  ratio: number,
+): Comparison["verdict"] {
+  switch (mark?.type) {
+    case undefined:
+      return "no mark";
+    case "at-least":
+      return tunnel >= mark.value || ratio >= mark.ratio ? "met" : "missed";
+    case "at-most-more":
+      return tunnel - bare <= mark.value ? "met" : "missed";
+  }
+}

@@ -1,0 +1,129 @@
+/** The deployment that most tests want: one of each role on loopback, and an agent without TUN. */
+import type { Backend } from "./backend.ts";
+import { Deployment, HERE, type Place, type Role } from "./deployment.ts";
+import { freePort } from "./ports.ts";
+
+export interface SimpleDeployment {
+  readonly deployment: Deployment;
+  readonly relay: Role;
+  readonly relayAddress: string;
+  readonly connector: Role;
+  readonly agent: Role;
+  readonly backend: Backend;
+  /** Local ports of the agent that lead to the ports of the service. */
+  readonly forwards: Readonly<Record<"http" | "digest" | "echo" | "udp", number>>;
+  readonly socks: { readonly host: string; readonly port: number };
+  readonly controlSocket: string;
+}
+
+/** The service's own ports, whatever the backend's are. */
+export const SERVICE_PORTS = { http: 80, digest: 7001, echo: 7, udp: 7 } as const;
+
+export const SERVICE = "echo-service";
+
+export async function startSimpleDeployment(): Promise<SimpleDeployment> {
+  const deployment = await Deployment.create();
+  try {
+    return await start(deployment);
+  } catch (error) {
+    await deployment.remove();
+    throw error;
+  }
+}
+
+async function start(deployment: Deployment): Promise<SimpleDeployment> {
+  await deployment.issue("relay", "relay", "--host", HERE.host);
+  await deployment.issue("connector", "connector", "--service", SERVICE);
+  await deployment.issue("agent", "alice", "--service", SERVICE);
+  const backend = await deployment.addBackend();
+
+  const relayAddress = `${HERE.host}:${await freePort()}`;
+  const relay = await deployment.add(relaySpec(deployment, relayAddress));
+  await relay.ready();
+  const connector = await deployment.add(connectorSpec(relayAddress, backend));
+  await connector.ready();
+
+  const forwards = {
+    http: await freePort(),
+    digest: await freePort(),
+    echo: await freePort(),
+    udp: await freePort(),
+  };
+  const socks = { host: HERE.host, port: await freePort() };
+  const agent = await deployment.add(agentSpec(deployment, relayAddress, forwards, socks.port));
+  await agent.ready();
+  const controlSocket = deployment.file("agent.sock");
+  return {
+    deployment,
+    relay,
+    relayAddress,
+    connector,
+    agent,
+    backend,
+    forwards,
+    socks,
+    controlSocket,
+  };
+}
+
+export function relaySpec(deployment: Deployment, listen: string, place: Place = HERE) {
+  return {
+    role: "relay",
+    name: "relay",
+    place,
+    config: { listen: [listen], dataDir: deployment.file("relay-data") },
+  } as const;
+}
+
+export function connectorSpec(relay: string, backend: Backend, place: Place = HERE) {
+  const { http, digest, echo, udp } = backend.ports;
+  const at = (protocol: "tcp" | "udp", port: number, backendPort: number) => ({
+    protocol,
+    port,
+    backend: `${backend.host}:${backendPort}`,
+  });
+  return {
+    role: "connector",
+    name: "connector",
+    place,
+    config: {
+      relays: [relay],
+      listen: [`${place.host}:0`],
+      services: [
+        {
+          name: SERVICE,
+          ports: [
+            at("tcp", SERVICE_PORTS.http, http),
+            at("tcp", SERVICE_PORTS.digest, digest),
+            at("tcp", SERVICE_PORTS.echo, echo),
+            at("udp", SERVICE_PORTS.udp, udp),
+          ],
+        },
+      ],
+    },
+  } as const;
+}
+
+function agentSpec(
+  deployment: Deployment,
+  relay: string,
+  forwards: SimpleDeployment["forwards"],
+  socksPort: number,
+) {
+  return {
+    role: "agent",
+    name: "alice",
+    config: {
+      relays: [relay],
+      controlSocket: deployment.file("agent.sock"),
+      stateDir: deployment.file("alice-state"),
+    },
+    arguments: [
+      ...["--forward", `${forwards.http}=${SERVICE}:${SERVICE_PORTS.http}`],
+      ...["--forward", `${forwards.digest}=${SERVICE}:${SERVICE_PORTS.digest}`],
+      ...["--forward", `${forwards.echo}=${SERVICE}:${SERVICE_PORTS.echo}`],
+      ...["--forward", `${forwards.udp}/udp=${SERVICE}:${SERVICE_PORTS.udp}`],
+      ...["--socks", `127.0.0.1:${socksPort}`],
+    ],
+  } as const;
+}

@@ -1,0 +1,50 @@
+import { describe, expect, test } from "bun:test";
+import { compare, median } from "../../bench/comparison.ts";
+import type { Figure } from "../../bench/figures.ts";
+
+const FIGURE: Figure = {
+  name: "throughput",
+  unit: "Mbit/s",
+  test: "tcp-send",
+  options: [],
+  field: "mbitPerSecond",
+  anchor: 1000,
+  mark: { type: "at-least", value: 400, ratio: 0.5 },
+};
+
+describe("comparison of runs", () => {
+  test.each([
+    { name: "nothing", values: [], middle: 0 },
+    { name: "one", values: [7], middle: 7 },
+    { name: "an odd number", values: [9, 1, 5], middle: 5 },
+    { name: "an even number", values: [4, 1, 2, 100], middle: 3 },
+  ])("takes the middle of $name", ({ values, middle }) => {
+    expect(median(values)).toBe(middle);
+  });
+
+  test.each([
+    { name: "the figure itself suffices", bare: 2000, tunnel: 400, verdict: "met" },
+    { name: "the ratio suffices", bare: 600, tunnel: 300, verdict: "met" },
+    { name: "neither is reached", bare: 2000, tunnel: 399, verdict: "missed" },
+    { name: "the machine was too slow to tell", bare: 499, tunnel: 499, verdict: "void" },
+    { name: "half of the anchor still counts", bare: 500, tunnel: 1, verdict: "missed" },
+  ])("$name", ({ bare, tunnel, verdict }) => {
+    expect(compare(FIGURE, [{ bare, tunnel }]).verdict).toBe(verdict as never);
+  });
+
+  test("void pairs are counted and left out", () => {
+    const pairs = [
+      { bare: 100, tunnel: 90 },
+      { bare: 1000, tunnel: 200 },
+    ];
+
+    expect(compare(FIGURE, pairs)).toMatchObject({ void: 1, bare: 1000, tunnel: 200, ratio: 0.2 });
+  });
+
+  test("a round trip is judged by what the tunnel adds", () => {
+    const figure: Figure = { ...FIGURE, anchor: 0, mark: { type: "at-most-more", value: 150 } };
+
+    expect(compare(figure, [{ bare: 20, tunnel: 170 }]).verdict).toBe("met");
+    expect(compare(figure, [{ bare: 20, tunnel: 171 }]).verdict).toBe("missed");
+  });
+});
