@@ -50,6 +50,7 @@ export const LOG_EVENTS = {
   "session down": "info",
   "session refused": "info",
   "session renewed": "debug",
+  "session usage": "info",
   "offer unanswered": "warn",
 
   "tunnel up": "info",
@@ -82,6 +83,7 @@ export const LOG_EVENTS = {
   "data plane events dropped": "warn",
   "data plane died": "error",
   "limit reached": "warn",
+  "store not written": "error",
 
   "access decided": "info",
   revoked: "info",

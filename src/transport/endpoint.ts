@@ -25,6 +25,16 @@ export interface Endpoint {
   close(code: number, reason: string): Promise<void>;
 }
 
+/**
+ * Opens an endpoint. Events come in order and in batches, never before this returned.
+ *
+ * @throws OperatorError when a socket cannot be had.
+ */
+export type OpenEndpoint = (
+  options: EndpointOptions,
+  onEvents: (events: readonly EndpointEvent[]) => void,
+) => Endpoint;
+
 export type Role = "agent" | "connector" | "relay";
 
 export interface EndpointOptions {

@@ -1,0 +1,75 @@
+/** Events of the data plane as inputs of the relay's machine, its outputs as commands. */
+import type { Instant } from "../base/time.ts";
+import { CloseCode } from "../protocol/close-codes.ts";
+import { encodeControl } from "../protocol/control-codec.ts";
+import type {
+  ClosedEvent,
+  Command,
+  EndpointEvent,
+  Revocation as TlsRevocation,
+} from "../transport/endpoint.ts";
+import type { RelayInput, RelayOutput, Revocation } from "./relay-values.ts";
+
+/** Returns the input that an event is, or `undefined` when the machine has no part in it. */
+export function inputOf(
+  event: EndpointEvent,
+  instantOf: (notAfter: number) => Instant,
+): RelayInput | undefined {
+  switch (event.type) {
+    case "handshake": {
+      const { connection, remote, leaf, kind } = event;
+      if (kind !== "leg" || remote === undefined) return undefined;
+      return {
+        type: "handshake",
+        connection,
+        remote,
+        leaf,
+        expiresAt: instantOf(leaf.notAfter),
+      };
+    }
+    case "control":
+      return { type: "frame", connection: event.connection, frame: event.frame };
+    case "closed":
+      return { type: "closed", connection: event.connection, how: howClosed(event) };
+    case "leg-silent":
+      return { type: "leg-silent", connection: event.connection };
+    default:
+      return undefined;
+  }
+}
+
+export function commandOf(
+  output: Exclude<RelayOutput, { readonly type: "event" | "remember-revocation" }>,
+): Command {
+  switch (output.type) {
+    case "close-connection":
+      return { ...output, code: CloseCode[output.code] };
+    case "send":
+      return {
+        type: "send-control",
+        connection: output.connection,
+        frame: encodeControl(output.message),
+      };
+    case "admit":
+    case "ping-leg":
+    case "open-channel":
+    case "move-channels":
+    case "close-channel":
+      return output;
+  }
+}
+
+export function revocationOf({ spki, issuer = "", serial = "" }: Revocation): TlsRevocation {
+  return spki === undefined
+    ? { type: "certificate", issuer, serial }
+    : { type: "spki", spkiSha256: spki };
+}
+
+/** A peer that says goodbye does not come back; whatever else ended the connection, it may. */
+function howClosed({ by, application, code }: ClosedEvent): "goodbye" | "revoked" | "lost" {
+  if (!application) return "lost";
+  if (by === "local") return code === CloseCode.REVOKED ? "revoked" : "lost";
+
+  const isGoodbye = code === CloseCode.NO_ERROR || code === CloseCode.SHUTTING_DOWN;
+  return by === "peer" && isGoodbye ? "goodbye" : "lost";
+}
