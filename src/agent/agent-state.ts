@@ -1,0 +1,329 @@
+/**
+ * The agent: legs to its relays, what they let it use, sessions and tunnels.
+ *
+ * This machine routes: a leg's life is `leg/relay-leg.ts`, the list of services `service-catalog.ts`,
+ * when a session is opened and ended `session-book.ts`, who a connector is `tunnel-book.ts`. Its own
+ * rules are few:
+ *
+ * - **A service exists for this agent when any relay lists it.** A relay that is lost keeps its list
+ *   until it tells another.
+ * - **After each input everything inside is settled**: what a tunnel reports reaches the sessions in
+ *   the same step.
+ */
+import type { StateMachine } from "../base/state-machine.ts";
+import { earliest, type Instant } from "../base/time.ts";
+import type {
+  ClosedEvent,
+  ConnectionHandle,
+  ControlEvent,
+  EndpointCommand,
+  FlowEvent,
+  HandshakeEvent,
+  LegSilentEvent,
+  RandomHex,
+  TunnelSilentEvent,
+} from "../leg/endpoint-port.ts";
+import type { JudgePeer } from "../leg/judge.ts";
+import { type LegOutput, RelayLeg } from "../leg/relay-leg.ts";
+import type { LegMessage, OfferedService } from "../protocol/messages.ts";
+import type { AgentEvent } from "./agent-event.ts";
+import type { Relays } from "./relays.ts";
+import { ServiceCatalog } from "./service-catalog.ts";
+import { SessionBook } from "./session-book.ts";
+import { TunnelBook } from "./tunnel-book.ts";
+
+export interface AgentRelay {
+  /** "host:port" as configured. */
+  readonly name: string;
+  readonly judge: JudgePeer;
+}
+
+export interface AgentStateOptions {
+  readonly instance: string;
+  readonly software: string;
+  readonly relays: readonly AgentRelay[];
+  readonly judgeConnector: JudgePeer;
+  readonly issueConnection: () => ConnectionHandle;
+  readonly issueChannelId: () => string;
+  readonly randomHex: RandomHex;
+  readonly random: () => number;
+  readonly servicesMax: number;
+  readonly sessionsMax: number;
+  readonly warm: readonly string[];
+}
+
+export type AgentInput =
+  | { readonly type: "start" }
+  /** A flow, or a person, wants a service. */
+  | { readonly type: "wanted"; readonly service: string }
+  | HandshakeEvent
+  | ControlEvent
+  | ClosedEvent
+  | LegSilentEvent
+  | TunnelSilentEvent
+  | FlowEvent;
+
+export type AgentOutput =
+  | { readonly type: "command"; readonly command: EndpointCommand }
+  | {
+      readonly type: "dial";
+      readonly relay: number;
+      readonly connection: ConnectionHandle;
+      readonly attempt: number;
+    }
+  /** All services there are for this agent; replaces the last list. */
+  | { readonly type: "services"; readonly services: readonly OfferedService[] }
+  | { readonly type: "warm"; readonly services: readonly string[] }
+  | { readonly type: "event"; readonly event: AgentEvent };
+
+/** Features of this version: none yet that both sides would have to agree on. */
+const FEATURES: readonly string[] = [];
+
+export class AgentState implements StateMachine<AgentInput, AgentOutput> {
+  readonly #relays: RelaySlot[];
+  readonly #servicesMax: number;
+  readonly #tunnels: TunnelBook;
+  readonly #sessions: SessionBook;
+  readonly #outputs: AgentOutput[] = [];
+
+  constructor(options: AgentStateOptions, now: Instant) {
+    const { relays, servicesMax } = options;
+    this.#servicesMax = servicesMax;
+    this.#relays = relays.map(({ name, judge }) => ({
+      name,
+      leg: new RelayLeg({ ...options, features: FEATURES, judgeRelay: judge }, now),
+      catalog: new ServiceCatalog(servicesMax),
+      observed: undefined,
+      lastFailure: undefined,
+    }));
+    this.#tunnels = new TunnelBook({ ...options, features: FEATURES });
+    this.#sessions = new SessionBook(options, this.#relayView(), this.#tunnels);
+  }
+
+  /** For `status`: a view that changes with the machine, not a copy. */
+  get view(): AgentView {
+    return { relays: this.#relays, sessions: this.#sessions };
+  }
+
+  handleInput(input: AgentInput, now: Instant): void {
+    switch (input.type) {
+      case "start":
+        for (const { leg } of this.#relays) leg.handleStart(now);
+        break;
+      case "wanted":
+        this.#sessions.want(input.service, now);
+        break;
+      case "handshake":
+        if (input.kind === "tunnel") this.#tunnels.handleHandshake(input, now);
+        else this.#legOf(input.connection)?.handleHandshake(input);
+        break;
+      case "control":
+        this.#tunnels.handleControl(input, now);
+        this.#legOf(input.connection)?.handleControl(input, now);
+        break;
+      case "closed":
+        this.#tunnels.handleClosed(input);
+        this.#legOf(input.connection)?.handleClosed(input, now);
+        break;
+      case "leg-silent":
+        this.#legOf(input.connection)?.handleLegSilent(input, now);
+        break;
+      case "tunnel-silent":
+        this.#tunnels.handleSilent(input, now);
+        break;
+      case "flow": {
+        const pair = this.#tunnels.pairOf(input.tunnel);
+        if (pair !== undefined) this.#sessions.handleFlow(pair, input, now);
+        break;
+      }
+    }
+    this.#settle(now);
+  }
+
+  handleTimeout(now: Instant): void {
+    for (const { leg } of this.#relays) leg.handleTimeout(now);
+    this.#tunnels.handleTimeout(now);
+    this.#settle(now);
+    this.#sessions.handleTimeout(now);
+    this.#settle(now);
+  }
+
+  pollOutput(): AgentOutput | undefined {
+    return this.#outputs.shift();
+  }
+
+  pollTimeout(): Instant | undefined {
+    const legs = this.#relays.map(({ leg }) => leg.pollTimeout());
+    const due = [...legs, this.#tunnels.pollTimeout(), this.#sessions.pollTimeout()];
+    return earliest(...due.filter((at) => at !== undefined));
+  }
+
+  #relayView(): Relays {
+    return {
+      count: this.#relays.length,
+      leg: (relay) => this.#relays[relay]?.leg.connection,
+      lists: (relay, service) => this.#relays[relay]?.catalog.has(service) ?? false,
+      request: (relay, body, now) => this.#relays[relay]?.leg.request(body, now),
+      send: (relay, message) => this.#relays[relay]?.leg.send(message),
+    };
+  }
+
+  #legOf(connection: ConnectionHandle): RelayLeg | undefined {
+    return this.#relays.find(({ leg }) => leg.owns(connection))?.leg;
+  }
+
+  /**
+   * Passes on what the parts have to say until none has anything left. One thing at a time, so that
+   * commands leave in the order of their causes: a path moves to a new leg before the old one ends.
+   */
+  #settle(now: Instant): void {
+    while (this.#settleTunnels(now) || this.#settleSessions() || this.#settleLegs(now));
+  }
+
+  #settleLegs(now: Instant): boolean {
+    for (const [index, slot] of this.#relays.entries()) {
+      const output = slot.leg.pollOutput();
+      if (output === undefined) continue;
+
+      this.#handleLeg(index, slot, output, now);
+      return true;
+    }
+    return false;
+  }
+
+  #settleSessions(): boolean {
+    const output = this.#sessions.pollOutput();
+    if (output !== undefined) this.#outputs.push(output);
+    return output !== undefined;
+  }
+
+  #settleTunnels(now: Instant): boolean {
+    const command = this.#tunnels.pollCommand();
+    if (command !== undefined) {
+      this.#outputs.push({ type: "command", command });
+      return true;
+    }
+    const report = this.#tunnels.pollReport();
+    if (report === undefined) return false;
+
+    if (report.type === "silent") {
+      const { pair, silent } = report;
+      this.#emit({ type: "tunnel-silent", peer: pair.identity, silent });
+    }
+    this.#sessions.handleReport(report, now);
+    return true;
+  }
+
+  #handleLeg(index: number, slot: RelaySlot, output: LegOutput, now: Instant): void {
+    switch (output.type) {
+      case "command":
+        this.#outputs.push(output);
+        return;
+      case "dial":
+        this.#outputs.push({ ...output, relay: index });
+        return;
+      case "ready": {
+        const { connection, welcome, newEpoch } = output;
+        slot.catalog.handleNewLeg();
+        slot.observed = welcome.observed;
+        slot.lastFailure = undefined;
+        const { observed } = welcome;
+        this.#emit({ type: "relay-ready", relay: slot.name, observed, newEpoch });
+        if (!newEpoch) this.#tunnels.handleNewLeg(index, connection);
+        this.#sessions.handleRelayReady(index, newEpoch, now);
+        return;
+      }
+      case "lost":
+        slot.lastFailure = output.reason;
+        this.#emit({ type: "relay-lost", relay: slot.name, reason: output.reason });
+        return;
+      case "attempt-failed": {
+        const { reason, refused } = output;
+        slot.lastFailure = reason;
+        this.#emit({ type: "relay-attempt-failed", relay: slot.name, reason, refused });
+        return;
+      }
+      case "answered":
+        this.#sessions.handleAnswer(index, output.request, output.answer, now);
+        return;
+      case "unanswered":
+        this.#sessions.handleUnanswered(index, output.request, output.reason, now);
+        return;
+      case "late-answer":
+        this.#sessions.handleLateAnswer(index, output.answer);
+        return;
+      case "message":
+        this.#handleMessage(index, slot, output.message, now);
+        return;
+    }
+  }
+
+  #handleMessage(index: number, slot: RelaySlot, message: LegMessage, now: Instant): void {
+    switch (message.type) {
+      case "services":
+        this.#handleServices(slot, message, now);
+        return;
+      case "session-renew":
+        this.#sessions.handleRenew(index, message.session, message.leaseMs, now);
+        return;
+      case "session-close":
+        this.#sessions.handleClose(index, message, now);
+        return;
+      case "observed":
+        slot.observed = message.address;
+        return;
+      case "drain": {
+        const { deadlineMs } = message;
+        this.#emit({ type: "relay-draining", relay: slot.name, deadlineMs });
+        return;
+      }
+      default:
+        return;
+    }
+  }
+
+  #handleServices(
+    slot: RelaySlot,
+    message: Extract<LegMessage, { type: "services" }>,
+    now: Instant,
+  ) {
+    const outcome = slot.catalog.handle(message);
+    if (outcome === "gap") slot.leg.reconnect("a part of the list of services is missing", now);
+    if (outcome !== "applied") return;
+
+    const { leftOut } = slot.catalog;
+    if (leftOut > 0) this.#emit({ type: "services-left-out", relay: slot.name, count: leftOut });
+    this.#outputs.push({ type: "services", services: this.#union() });
+    this.#sessions.handleCatalog(now);
+  }
+
+  #union(): OfferedService[] {
+    const services = new Map<string, OfferedService>();
+    for (const { catalog } of this.#relays) {
+      for (const service of catalog.services) {
+        const full = services.size >= this.#servicesMax;
+        if (!full && !services.has(service.name)) services.set(service.name, service);
+      }
+    }
+    return [...services.values()];
+  }
+
+  #emit(event: AgentEvent): void {
+    this.#outputs.push({ type: "event", event });
+  }
+}
+
+export interface AgentView {
+  readonly relays: readonly Readonly<RelaySlot>[];
+  readonly sessions: Pick<SessionBook, "accesses" | "isWarm">;
+}
+
+export interface RelaySlot {
+  readonly name: string;
+  readonly leg: RelayLeg;
+  readonly catalog: ServiceCatalog;
+  /** This agent's address as the relay sees it. */
+  observed: string | undefined;
+  /** Why the relay is not connected. */
+  lastFailure: string | undefined;
+}

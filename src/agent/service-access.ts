@@ -1,0 +1,107 @@
+/** What the agent holds for one service: the sessions, by tunnel and relay, and its last failure. */
+import { after, type Duration, type Instant, ms, seconds } from "../base/time.ts";
+import type { AccessFailure, Pair } from "./tunnel-report.ts";
+
+export interface Access {
+  readonly service: string;
+  /** Takes new flows. */
+  bond: Bond | undefined;
+  /** On tunnels that fell silent, or did once and were replaced: serve the flows that they have. */
+  readonly standby: Bond[];
+  /** The session-open under way that will make a bond. */
+  ask: { readonly relay: number; readonly request: number } | undefined;
+  /** Relays that answered no in this round. */
+  readonly asked: Set<number>;
+  /** Flows wait for this service until then. */
+  wantedUntil: Instant | undefined;
+  failures: number;
+  failedAt: Instant | undefined;
+  lastFailure: AccessFailure | undefined;
+  /** Connector instances that are not asked for, until when. */
+  readonly avoid: Map<string, Instant>;
+  lastUsedAt: Instant;
+}
+
+/** One service over one tunnel. */
+export interface Bond {
+  readonly access: Access;
+  readonly pair: Pair;
+  state: "opening" | "granted";
+  /** Its session at each relay, by the relay's number. */
+  readonly links: Map<number, Link>;
+  /** Flows under way. */
+  flows: number;
+}
+
+/** One service over one tunnel, at one relay. */
+export interface Link {
+  session: string | undefined;
+  leaseUntil: Instant | undefined;
+  /** When the relay is asked for the session, or asked again. */
+  askAt: Instant;
+  /** Whether the relay has not answered yet. */
+  asking: boolean;
+  failures: number;
+  /** Set while a relay with another epoch has not confirmed the session. */
+  confirmBy: Instant | undefined;
+}
+
+/** An application's patience is longer: the data plane holds its SYN for 10 s. */
+export const WANTED_FOR: Duration = seconds(8);
+
+/** How long a connector that did not prove itself is not asked for. */
+export const AVOID_FOR: Duration = seconds(60);
+
+/** Tunnels of one service that fell silent within two minutes; nobody has so many connectors. */
+export const STANDBY_MAX = 4;
+
+export function newAccess(service: string, now: Instant): Access {
+  return {
+    ...{ service, bond: undefined, standby: [], ask: undefined, asked: new Set<number>() },
+    ...{ wantedUntil: undefined, failures: 0, failedAt: undefined, lastFailure: undefined },
+    ...{ avoid: new Map<string, Instant>(), lastUsedAt: now },
+  };
+}
+
+export function newLink(askAt: Instant): Link {
+  return {
+    ...{ session: undefined, leaseUntil: undefined, askAt, asking: false },
+    ...{ failures: 0, confirmBy: undefined },
+  };
+}
+
+/** Returns when a service may be asked for again: soon while somebody waits, else ever more rarely. */
+export function nextAskAt(access: Access): Instant | undefined {
+  const { failedAt, failures, wantedUntil, standby } = access;
+  if (failedAt === undefined) return undefined;
+
+  const urgent = wantedUntil !== undefined || standby.length > 0;
+  return after(failedAt, backoff(failures, urgent ? WANTED_WAIT : IDLE_WAIT));
+}
+
+/** Returns the wait after `failures` in a row: doubling from a quarter of a second. */
+export function backoff(failures: number, longest: Duration = IDLE_WAIT): Duration {
+  return ms(Math.min(longest, FIRST_WAIT * 2 ** Math.min(failures - 1, DOUBLINGS_MAX)));
+}
+
+export function bondsOf({ bond, standby }: Access): Bond[] {
+  return bond === undefined ? [...standby] : [bond, ...standby];
+}
+
+export function bondOn(access: Access, pair: Pair): Bond | undefined {
+  return bondsOf(access).find((bond) => bond.pair === pair);
+}
+
+/** Returns the bond that can go with the least harm, if any can. */
+export function idlestOf(bonds: readonly Bond[]): Bond | undefined {
+  const [idlest] = bonds
+    .filter(({ flows, state }) => flows === 0 && state === "granted")
+    .sort((a, b) => a.access.lastUsedAt - b.access.lastUsedAt);
+  return idlest;
+}
+
+const FIRST_WAIT: Duration = ms(250);
+const WANTED_WAIT: Duration = seconds(2);
+const IDLE_WAIT: Duration = seconds(30);
+/** Past any wait there is; keeps the power finite. */
+const DOUBLINGS_MAX = 16;

@@ -1,0 +1,394 @@
+/**
+ * The agent's sessions: opened when somebody wants a service, kept while they are used.
+ *
+ * - **One session-open at a time decides the connector**, relay by relay in the order of the
+ *   configuration; the other relays are then asked for the same connector (`session-links.ts`).
+ * - **A failure answers the flows that wait**, is kept for `status`, and is followed by a growing
+ *   pause: two seconds at most while somebody waits, half a minute when nobody does.
+ * - **A connector that does not prove itself is avoided for a minute**, whatever the relay says.
+ * - **A silent tunnel takes no new flow.** Another connector is asked for; the old one serves on if it
+ *   answers again, and takes new flows again only if no other was found.
+ * - **Services used last are warm**: their sessions are opened before anyone asks, and again after a
+ *   loss. Others are let go when their tunnel goes idle.
+ */
+import { after, earliest, type Instant, isDue } from "../base/time.ts";
+import { type EndpointCommand, FlowAnswer, type FlowEvent } from "../leg/endpoint-port.ts";
+import type { LegAnswer } from "../leg/relay-leg.ts";
+import type { CloseCodeName } from "../protocol/close-codes.ts";
+import type { SessionClose } from "../protocol/messages.ts";
+import {
+  NO_RELAY,
+  SESSIONS_EXHAUSTED,
+  STILL_OPENING,
+  sessionClosed,
+  UNPROVEN_CODES,
+} from "./access-failure.ts";
+import type { AgentEvent } from "./agent-event.ts";
+import { ChannelIds } from "./channel-ids.ts";
+import type { Relays } from "./relays.ts";
+import {
+  type Access,
+  AVOID_FOR,
+  type Bond,
+  bondOn,
+  bondsOf,
+  idlestOf,
+  newAccess,
+  nextAskAt,
+  STANDBY_MAX,
+  WANTED_FOR,
+} from "./service-access.ts";
+import { type AskOutcome, SessionAsks } from "./session-asks.ts";
+import { SessionLinks } from "./session-links.ts";
+import type { TunnelBook } from "./tunnel-book.ts";
+import type { AccessFailure, Pair, TunnelReport } from "./tunnel-report.ts";
+import { WarmServices } from "./warm-services.ts";
+
+export interface SessionBookOptions {
+  readonly sessionsMax: number;
+  /** Services used last in an earlier run, oldest first. */
+  readonly warm: readonly string[];
+  readonly issueChannelId: () => string;
+}
+
+export type SessionBookOutput =
+  | { readonly type: "command"; readonly command: EndpointCommand }
+  | { readonly type: "event"; readonly event: AgentEvent }
+  /** Services to remember for the next run, oldest first. */
+  | { readonly type: "warm"; readonly services: readonly string[] };
+
+export class SessionBook {
+  readonly #sessionsMax: number;
+  readonly #relays: Relays;
+  readonly #tunnels: TunnelBook;
+  readonly #links: SessionLinks;
+  readonly #asks: SessionAsks;
+  readonly #accesses = new Map<string, Access>();
+  readonly #warm: WarmServices;
+  readonly #outputs: SessionBookOutput[] = [];
+
+  constructor(options: SessionBookOptions, relays: Relays, tunnels: TunnelBook) {
+    const channelIds = new ChannelIds(options.issueChannelId);
+    this.#sessionsMax = options.sessionsMax;
+    this.#relays = relays;
+    this.#tunnels = tunnels;
+    this.#links = new SessionLinks(relays, tunnels, channelIds);
+    this.#asks = new SessionAsks(relays, tunnels, this.#links, channelIds);
+    this.#warm = new WarmServices(options.warm);
+  }
+
+  get accesses(): Iterable<Access> {
+    return this.#accesses.values();
+  }
+
+  isWarm(service: string): boolean {
+    return this.#warm.has(service);
+  }
+
+  /** Flows wait for `service`. */
+  want(service: string, now: Instant): void {
+    if (!this.#isListed(service)) {
+      this.#answer(service, FlowAnswer.NotAvailable);
+      return;
+    }
+    const access = this.#accessTo(service, now);
+    access.wantedUntil = after(now, WANTED_FOR);
+    this.#advance(access, now);
+  }
+
+  /** What the relays list has changed. */
+  handleCatalog(now: Instant): void {
+    for (const access of [...this.#accesses.values()]) {
+      if (this.#isListed(access.service)) continue;
+      this.#endAll(access, "NO_ERROR", "the service was withdrawn");
+      if (access.wantedUntil !== undefined) this.#answer(access.service, FlowAnswer.NotAvailable);
+      this.#accesses.delete(access.service);
+    }
+    for (const service of this.#warm.all) {
+      if (this.#isListed(service)) this.#accessTo(service, now);
+    }
+    this.#advanceAll(now);
+  }
+
+  handleRelayReady(relay: number, newEpoch: boolean, now: Instant): void {
+    for (const access of this.#accesses.values()) {
+      access.asked.clear();
+      for (const bond of bondsOf(access)) this.#links.handleRelayReady(bond, relay, newEpoch, now);
+    }
+    this.#advanceAll(now);
+  }
+
+  handleAnswer(relay: number, request: number, answer: LegAnswer, now: Instant): void {
+    const outcome = this.#asks.handleAnswer(relay, request, answer, now);
+    if (outcome === undefined) this.#links.handleAnswer(relay, request, answer, now);
+    else this.#handleOutcome(outcome, now);
+    this.#settle(now);
+  }
+
+  handleUnanswered(relay: number, request: number, reason: string, now: Instant): void {
+    const outcome = this.#asks.handleUnanswered(relay, request, reason, now);
+    if (outcome === undefined) this.#links.handleUnanswered(relay, request, reason, now);
+    else this.#handleOutcome(outcome, now);
+    this.#settle(now);
+  }
+
+  /** A session that came too late is nobody's. */
+  handleLateAnswer(relay: number, answer: LegAnswer): void {
+    if (answer.type !== "session-open-ok") return;
+    this.#links.close(relay, answer.session, "answered too late");
+  }
+
+  handleRenew(relay: number, session: string, leaseMs: number, now: Instant): void {
+    this.#links.handleRenew(relay, session, leaseMs, now);
+  }
+
+  handleClose(relay: number, { session, code, reason }: SessionClose, now: Instant): void {
+    const bond = this.#links.handleClose(relay, session, now);
+    if (bond === undefined) return;
+
+    const { access } = bond;
+    const failure = sessionClosed(code, reason);
+    if (code === "FORBIDDEN" || code === "REVOKED") {
+      this.#endAll(access, code, reason);
+      this.#fail(access, failure, now);
+    } else if (!this.#links.isHeld(bond)) {
+      this.#end(bond, failure, now);
+    }
+    this.#settle(now);
+  }
+
+  handleReport(report: TunnelReport, now: Instant): void {
+    switch (report.type) {
+      case "opened":
+        this.#handleOpened(report.pair, report.service, now);
+        break;
+      case "open-failed":
+        this.#handleOpenFailed(report.pair, report.service, report.failure, now);
+        break;
+      case "service-closed": {
+        const failure = sessionClosed(report.code, "the connector ended it");
+        this.#handleLost(report.pair, report.service, failure, now);
+        break;
+      }
+      case "pair-lost":
+        for (const service of report.services) {
+          this.#handleLost(report.pair, service, report.failure, now);
+        }
+        break;
+      case "silent":
+        for (const service of report.pair.services.keys()) {
+          this.#handleSilent(report.pair, service, report.silent, now);
+        }
+        break;
+    }
+    this.#settle(now);
+  }
+
+  /** @param pair of the tunnel that the flow is in. */
+  handleFlow(pair: Pair, { service, change }: FlowEvent, now: Instant): void {
+    const bond = this.#bondOf(pair, service);
+    if (bond === undefined || change === "refused") return;
+
+    bond.access.lastUsedAt = now;
+    bond.flows = Math.max(0, bond.flows + (change === "opened" ? 1 : -1));
+    if (change === "opened" && this.#warm.touch(service)) {
+      this.#outputs.push({ type: "warm", services: this.#warm.all });
+    }
+  }
+
+  handleTimeout(now: Instant): void {
+    for (const access of this.#accesses.values()) {
+      for (const bond of bondsOf(access)) this.#links.handleTimeout(bond, now);
+      if (isDue(access.wantedUntil, now)) this.#giveUpWaiting(access);
+    }
+    this.#settle(now);
+    this.#advanceAll(now);
+  }
+
+  pollOutput(): SessionBookOutput | undefined {
+    return this.#outputs.shift();
+  }
+
+  pollTimeout(): Instant | undefined {
+    const due: (Instant | undefined)[] = [];
+    for (const access of this.#accesses.values()) {
+      due.push(access.wantedUntil);
+      if (this.#canAsk(access)) due.push(nextAskAt(access));
+      for (const bond of bondsOf(access)) due.push(this.#links.pollTimeout(bond));
+    }
+    return earliest(...due.filter((at) => at !== undefined));
+  }
+
+  #advanceAll(now: Instant): void {
+    for (const access of [...this.#accesses.values()]) this.#advance(access, now);
+  }
+
+  #advance(access: Access, now: Instant): void {
+    if (access.bond?.state === "granted") access.wantedUntil = undefined;
+    if (access.bond !== undefined) this.#links.upkeep(access.bond, now);
+    if (!this.#canAsk(access) || (nextAskAt(access) ?? now) > now) return;
+
+    const failure = this.#makeRoom() ? this.#asks.ask(access, now) : SESSIONS_EXHAUSTED;
+    this.#handleOutcome(failure === undefined ? { access } : { access, failure }, now);
+  }
+
+  /** Whether a session is wanted, none is there or under way, and a relay could be asked. */
+  #canAsk(access: Access): boolean {
+    if (access.bond !== undefined || access.ask !== undefined) return false;
+    if (this.#asks.nextRelay(access) === undefined) return false;
+
+    const silent = access.standby.some(({ pair }) => pair.silentUntil !== undefined);
+    return access.wantedUntil !== undefined || silent || this.#warm.has(access.service);
+  }
+
+  #handleOutcome({ access, failure }: AskOutcome, now: Instant): void {
+    if (failure !== undefined) this.#fail(access, failure, now);
+  }
+
+  #handleOpened(pair: Pair, service: string, now: Instant): void {
+    const bond = this.#bondOf(pair, service);
+    if (bond === undefined) return;
+
+    const { access } = bond;
+    bond.state = "granted";
+    Object.assign(access, { failures: 0, failedAt: undefined, lastFailure: undefined });
+    const [link] = bond.links.values();
+    const event = { service, peer: pair.identity, session: link?.session };
+    this.#outputs.push({ type: "event", event: { type: "service-granted", ...event } });
+    this.#advance(access, now);
+  }
+
+  #handleOpenFailed(pair: Pair, service: string, failure: AccessFailure, now: Instant): void {
+    const bond = this.#bondOf(pair, service);
+    if (bond === undefined) return;
+
+    this.#endBond(bond, "NO_ERROR", failure.reason);
+    this.#shun(bond, failure, now);
+    if (bond.access.bond === undefined) this.#fail(bond.access, failure, now);
+  }
+
+  /** The tunnel has stopped serving `service`. */
+  #handleLost(pair: Pair, service: string, failure: AccessFailure, now: Instant): void {
+    const bond = this.#bondOf(pair, service);
+    if (bond === undefined) return;
+    if (bond.state === "opening") {
+      this.#handleOpenFailed(pair, service, failure, now);
+      return;
+    }
+
+    this.#end(bond, failure, now);
+  }
+
+  #handleSilent(pair: Pair, service: string, silent: boolean, now: Instant): void {
+    const bond = this.#bondOf(pair, service);
+    if (bond?.state !== "granted") return;
+
+    const { access } = bond;
+    if (silent && access.bond === bond) {
+      access.bond = undefined;
+      access.standby.push(bond);
+      const [oldest] = access.standby;
+      if (access.standby.length > STANDBY_MAX && oldest !== undefined) {
+        this.#endBond(oldest, "NO_ERROR", "too many silent tunnels");
+      }
+    } else if (!silent && access.bond === undefined) {
+      access.standby.splice(access.standby.indexOf(bond), 1);
+      access.bond = bond;
+      this.#tunnels.grantAgain(pair, service);
+    }
+    this.#advance(access, now);
+  }
+
+  /** Carries out what the links found: bonds that no relay holds up. */
+  #settle(now: Instant): void {
+    for (let ended = this.#links.pollEnded(); ended; ended = this.#links.pollEnded()) {
+      this.#end(ended.bond, ended.failure, now);
+    }
+  }
+
+  /** A session that served is over; somebody may still need it. */
+  #end(bond: Bond, { code, reason, answer }: AccessFailure, now: Instant): void {
+    const { access, flows } = bond;
+    this.#endBond(bond, "NO_ERROR", reason);
+    access.lastFailure = { code, reason, answer };
+    const event = { type: "service-ended", service: access.service, code, reason } as const;
+    this.#outputs.push({ type: "event", event });
+    if (flows > 0 && access.bond === undefined) access.wantedUntil = after(now, WANTED_FOR);
+    this.#advance(access, now);
+  }
+
+  #shun({ access, pair }: Bond, { code }: AccessFailure, now: Instant): void {
+    for (const [instance, until] of access.avoid) if (until <= now) access.avoid.delete(instance);
+    if (UNPROVEN_CODES.has(code)) access.avoid.set(pair.instance, after(now, AVOID_FOR));
+  }
+
+  #endBond(bond: Bond, code: CloseCodeName, reason: string): void {
+    const { access, pair } = bond;
+    this.#links.release(bond, code, reason);
+    this.#tunnels.drop(pair, access.service);
+    if (access.bond === bond) access.bond = undefined;
+    const standby = access.standby.indexOf(bond);
+    if (standby >= 0) access.standby.splice(standby, 1);
+  }
+
+  #endAll(access: Access, code: CloseCodeName, reason: string): void {
+    for (const bond of bondsOf(access)) this.#endBond(bond, code, reason);
+  }
+
+  #fail(access: Access, failure: AccessFailure, now: Instant): void {
+    const { service } = access;
+    access.failures += 1;
+    access.failedAt = now;
+    access.lastFailure = failure;
+    access.wantedUntil = undefined;
+    access.asked.clear();
+    this.#refuse(service, failure);
+  }
+
+  /** Nobody can wait longer, although the session may still come. */
+  #giveUpWaiting(access: Access): void {
+    const { bond, ask, service } = access;
+    const failure = bond === undefined && ask === undefined ? NO_RELAY : STILL_OPENING;
+    access.wantedUntil = undefined;
+    access.lastFailure = failure;
+    this.#refuse(service, failure);
+  }
+
+  #refuse(service: string, { code, reason, answer }: AccessFailure): void {
+    this.#answer(service, answer);
+    this.#outputs.push({ type: "event", event: { type: "service-failed", service, code, reason } });
+  }
+
+  #answer(service: string, answer: number): void {
+    this.#outputs.push({ type: "command", command: { type: "refuse-service", service, answer } });
+  }
+
+  /** Returns whether one more session fits, letting go of the one that was idle for longest. */
+  #makeRoom(): boolean {
+    const bonds = [...this.#accesses.values()].flatMap(bondsOf);
+    if (bonds.length < this.#sessionsMax) return true;
+
+    const idlest = idlestOf(bonds);
+    if (idlest === undefined) return false;
+    this.#endBond(idlest, "NO_ERROR", "made room for another service");
+    return true;
+  }
+
+  #isListed(service: string): boolean {
+    for (let relay = 0; relay < this.#relays.count; relay++) {
+      if (this.#relays.lists(relay, service)) return true;
+    }
+    return false;
+  }
+
+  #accessTo(service: string, now: Instant): Access {
+    const access = this.#accesses.get(service) ?? newAccess(service, now);
+    this.#accesses.set(service, access);
+    return access;
+  }
+
+  #bondOf(pair: Pair, service: string): Bond | undefined {
+    const access = this.#accesses.get(service);
+    return access === undefined ? undefined : bondOn(access, pair);
+  }
+}

@@ -1,0 +1,511 @@
+/** The agent's life in the order in which it happens; one scenario for each rule of its machines. */
+import { describe, expect, test } from "bun:test";
+import { CloseCode } from "../../../src/protocol/close-codes.ts";
+import {
+  AgentBench,
+  CONNECTOR,
+  commands,
+  connectorLeaf,
+  events,
+  INSTANCE,
+  legMessages,
+  peer,
+  relayLeaf,
+  sessionOf,
+  tunnelMessages,
+} from "./bench.ts";
+
+describe("agent and its relays", () => {
+  test("greets a relay only after its leaf was judged", () => {
+    const agent = new AgentBench();
+    const [dial] = agent.start();
+
+    expect(dial).toMatchObject({ type: "dial", relay: 0 });
+    expect(commands(agent.outputs, "send-control")).toEqual([]);
+
+    agent.welcome();
+    expect(agent.sentTo(0)).toMatchObject([{ type: "hello", attempt: 1 }]);
+  });
+
+  test.each([
+    { name: "of another host", leaf: relayLeaf({ dnsNames: ["other.example"] }) },
+    { name: "of a connector", leaf: connectorLeaf() },
+    { name: "without server usage", leaf: relayLeaf({ serverAuth: false }) },
+  ])("refuses a relay with a leaf $name", ({ leaf }) => {
+    const agent = new AgentBench();
+    agent.start();
+
+    const caused = agent.feed({
+      ...{ type: "handshake", connection: 1, kind: "leg", accepted: false, leaf },
+    });
+
+    expect(commands(caused, "admit")).toEqual([]);
+    expect(commands(caused, "close-connection")).toMatchObject([
+      { code: CloseCode.UNAUTHENTICATED },
+    ]);
+    expect(events(caused)).toMatchObject([{ type: "relay-attempt-failed", refused: true }]);
+  });
+
+  test("publishes what any relay lists, and withdraws what none does", () => {
+    const agent = new AgentBench({ relays: 2 });
+    agent.start();
+    agent.welcome(0);
+    agent.welcome(1);
+    agent.list(["echo"], 0);
+
+    expect(agent.list(["web"], 1)).toMatchObject([
+      { type: "services", services: [{ name: "echo" }, { name: "web" }] },
+    ]);
+    expect(agent.list([], 0, 2)).toMatchObject([{ services: [{ name: "web" }] }]);
+  });
+
+  test("reconnects when a change to the list is missing", () => {
+    const agent = new AgentBench().ready();
+
+    const caused = agent.fromRelay({ type: "services", generation: 3, added: [], removed: [] });
+
+    expect(commands(caused, "close-connection")).toHaveLength(1);
+    expect(events(caused)).toMatchObject([{ type: "relay-lost" }]);
+  });
+});
+
+describe("agent and its sessions", () => {
+  test("opens a session and a tunnel for a service that is wanted, then grants it", () => {
+    const agent = new AgentBench().ready();
+
+    agent.feed({ type: "wanted", service: "echo" });
+    expect(agent.asked()).toMatchObject({ service: "echo", avoid: [] });
+
+    const opened = agent.grantSession();
+    expect(commands(opened, "open-relayed-path")).toMatchObject([
+      { leg: agent.leg(), receiveId: agent.asked().channelId },
+    ]);
+    expect(commands(opened, "connect-tunnel")).toHaveLength(1);
+
+    agent.handshake();
+    expect(agent.opens).toMatchObject([{ service: "echo", session: sessionOf("echo") }]);
+    expect(commands(agent.outputs, "grant")).toEqual([]);
+
+    const granted = agent.openOk();
+    expect(commands(granted, "grant")).toEqual([
+      { type: "grant", tunnel: agent.tunnel, service: "echo" },
+    ]);
+    expect(commands(granted, "set-local-credentials")).toHaveLength(1);
+    expect(tunnelMessages(granted, agent.tunnel)).toMatchObject([
+      { type: "candidates", generation: 1, candidates: [] },
+    ]);
+  });
+
+  test("answers at once for a service that no relay lists, and asks nobody", () => {
+    const agent = new AgentBench().ready(["web"]);
+
+    const caused = agent.feed({ type: "wanted", service: "echo" });
+
+    expect(commands(caused, "refuse-service")).toMatchObject([{ service: "echo", answer: 1 }]);
+    expect(legMessages(caused, agent.leg())).toEqual([]);
+  });
+
+  test("a second service of the same connector uses the tunnel that is there", () => {
+    const agent = new AgentBench().ready().granted("echo");
+
+    agent.feed({ type: "wanted", service: "web" });
+    const caused = agent.grantSession(0, { channelId: agent.asked().channelId });
+
+    expect(commands(caused, "connect-tunnel")).toEqual([]);
+    expect(agent.opens.map(({ service }) => service)).toEqual(["echo", "web"]);
+    expect(commands(agent.openOk(), "grant")).toMatchObject([{ service: "web" }]);
+  });
+
+  test("a second service that the connector's leaf does not name is refused, the first one stays", () => {
+    const agent = new AgentBench().ready();
+    agent.feed({ type: "wanted", service: "echo" });
+    agent.grantSession();
+    agent.handshake(connectorLeaf({ dnsNames: ["connector.echo.ztna"] }));
+    agent.openOk();
+
+    agent.feed({ type: "wanted", service: "web" });
+    const caused = agent.grantSession();
+
+    expect(commands(caused, "refuse-service")).toMatchObject([{ service: "web", answer: 1 }]);
+    expect(commands(caused, "revoke")).toEqual([]);
+    expect(agent.access("web")?.lastFailure).toMatchObject({ code: "connector-not-entitled" });
+    expect(agent.opens).toHaveLength(1);
+  });
+
+  test.each([
+    { name: "of another key", leaf: connectorLeaf({ spkiSha256: "6".repeat(64) }) },
+    { name: "of another identity", leaf: connectorLeaf({ uris: ["ztna://example/connector/x"] }) },
+    { name: "of an agent", leaf: connectorLeaf({ uris: ["ztna://example/agent/x"] }) },
+    { name: "without server usage", leaf: connectorLeaf({ serverAuth: false }) },
+    { name: "without client usage", leaf: connectorLeaf({ clientAuth: false }) },
+    { name: "of another trust domain", leaf: connectorLeaf({ uris: ["ztna://x/connector/a"] }) },
+  ])("refuses a connector with a leaf $name and says so in its status", ({ leaf }) => {
+    const agent = new AgentBench().ready();
+    agent.feed({ type: "wanted", service: "echo" });
+    agent.grantSession();
+
+    const caused = agent.handshake(leaf);
+
+    expect(commands(caused, "admit")).toEqual([]);
+    expect(commands(caused, "close-connection")).toHaveLength(1);
+    expect(commands(caused, "refuse-service")).toMatchObject([{ answer: 1 }]);
+    expect(agent.access("echo")?.lastFailure).toMatchObject({ code: "connector-refused" });
+    expect(commands(agent.outputs, "grant")).toEqual([]);
+  });
+
+  test("a connector that did not prove itself is avoided the next time", () => {
+    const agent = new AgentBench().ready();
+    agent.feed({ type: "wanted", service: "echo" });
+    agent.grantSession();
+    agent.handshake(connectorLeaf({ dnsNames: [] }));
+    agent.advance(2000);
+
+    agent.feed({ type: "wanted", service: "echo" });
+
+    expect(agent.asked().avoid).toEqual([INSTANCE]);
+  });
+
+  test("refuses a session on a channel that this agent did not choose", () => {
+    const agent = new AgentBench().ready();
+    agent.feed({ type: "wanted", service: "echo" });
+
+    const caused = agent.grantSession(0, { channelId: "00000000000dead1" });
+
+    expect(commands(caused, "open-relayed-path")).toEqual([]);
+    expect(legMessages(caused, agent.leg())).toMatchObject([{ type: "session-close" }]);
+    expect(agent.access("echo")?.lastFailure).toMatchObject({ code: "relay-misbehaves" });
+  });
+
+  test.each([
+    { code: "not-available", answer: 1 },
+    { code: "no-connector", answer: 3 },
+    { code: "limit-exceeded", answer: 5 },
+  ] as const)("answers the flows that wait with $answer after $code", ({ code, answer }) => {
+    const agent = new AgentBench().ready();
+    agent.feed({ type: "wanted", service: "echo" });
+    const { request } = agent.asked();
+
+    const caused = agent.fromRelay({ type: "failed", request, code, reason: "" });
+
+    expect(commands(caused, "refuse-service")).toEqual([
+      { type: "refuse-service", service: "echo", answer },
+    ]);
+  });
+
+  test("asks the next relay when one has no connector", () => {
+    const agent = new AgentBench({ relays: 2 }).ready(["echo"], 2);
+    agent.feed({ type: "wanted", service: "echo" });
+    const { request } = agent.asked(0);
+
+    const caused = agent.fromRelay({ type: "failed", request, code: "no-connector", reason: "" });
+
+    expect(commands(caused, "refuse-service")).toEqual([]);
+    expect(agent.asked(1)).toMatchObject({ service: "echo" });
+  });
+
+  test("after a failure the next attempt waits, a little longer each time", () => {
+    const agent = new AgentBench().ready();
+    for (const wait of [250, 500, 1000, 2000, 2000]) {
+      agent.feed({ type: "wanted", service: "echo" });
+      const { request } = agent.asked();
+      agent.fromRelay({ type: "failed", request, code: "no-connector", reason: "" });
+
+      agent.feed({ type: "wanted", service: "echo" });
+      expect(legMessages(agent.advance(wait - 1), agent.leg())).toEqual([]);
+      expect(legMessages(agent.advance(1), agent.leg())).toMatchObject([{ type: "session-open" }]);
+    }
+  });
+
+  test("flows are answered after 8 s without a relay", () => {
+    const agent = new AgentBench().ready();
+    agent.loseLeg();
+    agent.feed({ type: "wanted", service: "echo" });
+
+    expect(commands(agent.advance(7999), "refuse-service")).toEqual([]);
+    expect(commands(agent.advance(1), "refuse-service")).toMatchObject([{ answer: 3 }]);
+  });
+
+  test("an answer that comes after its time closes the session it opened", () => {
+    const agent = new AgentBench().ready();
+    agent.feed({ type: "wanted", service: "echo" });
+    agent.advance(11_000);
+
+    const caused = agent.grantSession();
+
+    expect(legMessages(caused, agent.leg())).toMatchObject([
+      { type: "session-close", session: sessionOf("echo") },
+    ]);
+  });
+
+  test("a further session lets the idlest one go when there are as many as allowed", () => {
+    const agent = new AgentBench({ sessionsMax: 1 }).ready().granted("echo");
+
+    const caused = agent.feed({ type: "wanted", service: "web" });
+
+    expect(legMessages(caused, agent.leg())).toMatchObject([
+      { type: "session-close", session: sessionOf("echo") },
+      { type: "session-open", service: "web" },
+    ]);
+  });
+
+  test("a further session is refused when every one carries flows", () => {
+    const agent = new AgentBench({ sessionsMax: 1 }).ready().granted("echo");
+    agent.flow("opened");
+
+    const caused = agent.feed({ type: "wanted", service: "web" });
+
+    expect(commands(caused, "refuse-service")).toMatchObject([{ service: "web", answer: 5 }]);
+  });
+
+  test("a session that is forbidden cuts the flows and refuses the ones that wait", () => {
+    const agent = new AgentBench().ready().granted("echo");
+
+    const caused = agent.fromRelay({
+      ...{ type: "session-close", session: sessionOf("echo"), code: "FORBIDDEN", reason: "policy" },
+    });
+
+    expect(commands(caused, "revoke")).toMatchObject([{ service: "echo", code: 7 }]);
+    expect(commands(caused, "refuse-service")).toMatchObject([{ service: "echo", answer: 1 }]);
+    expect(agent.access("echo")?.bond).toBeUndefined();
+  });
+
+  test("a lease that nobody renews is asked for again, and ends with its time", () => {
+    const agent = new AgentBench().ready();
+    agent.feed({ type: "wanted", service: "echo" });
+    agent.grantSession(0, { leaseMs: 60_000 });
+    agent.handshake();
+    agent.openOk();
+
+    expect(legMessages(agent.advance(45_000), agent.leg())).toMatchObject([
+      { type: "session-open", connector: INSTANCE, session: sessionOf("echo") },
+    ]);
+    expect(commands(agent.advance(14_999), "revoke")).toEqual([]);
+    expect(commands(agent.advance(1), "revoke")).toMatchObject([{ service: "echo" }]);
+  });
+
+  test("a renewed lease goes on", () => {
+    const agent = new AgentBench().ready();
+    agent.feed({ type: "wanted", service: "echo" });
+    agent.grantSession(0, { leaseMs: 60_000 });
+    agent.handshake();
+    agent.openOk();
+    agent.advance(30_000);
+
+    agent.fromRelay({ type: "session-renew", session: sessionOf("echo"), leaseMs: 60_000 });
+
+    expect(commands(agent.advance(59_999), "revoke")).toEqual([]);
+  });
+
+  test("a service that is withdrawn is cut", () => {
+    const agent = new AgentBench().ready().granted("echo");
+
+    expect(commands(agent.list(["web"], 0, 2), "revoke")).toMatchObject([{ service: "echo" }]);
+  });
+});
+
+describe("agent and several relays", () => {
+  test("the other relay adds its path to the same tunnel", () => {
+    const agent = new AgentBench({ relays: 2 }).ready(["echo"], 2).granted();
+
+    expect(agent.asked(1)).toMatchObject({ service: "echo", connector: INSTANCE });
+    const caused = agent.grantSession(1);
+
+    expect(commands(caused, "open-relayed-path")).toMatchObject([
+      { pair: 1, leg: agent.leg(1), receiveId: agent.asked(1).channelId },
+    ]);
+    expect(commands(agent.outputs, "connect-tunnel")).toHaveLength(1);
+  });
+
+  test("a session that one relay ends lives on at the other", () => {
+    const agent = new AgentBench({ relays: 2 }).ready(["echo"], 2).granted();
+    agent.grantSession(1);
+
+    const caused = agent.fromRelay({
+      ...{ type: "session-close", session: sessionOf("echo"), code: "NO_ERROR", reason: "" },
+    });
+
+    expect(commands(caused, "revoke")).toEqual([]);
+  });
+
+  test("a relay that answers with another connector adds no path", () => {
+    const agent = new AgentBench({ relays: 2 }).ready(["echo"], 2).granted();
+
+    const caused = agent.grantSession(1, { connector: peer({ instance: "d".repeat(32) }) });
+
+    expect(commands(caused, "open-relayed-path")).toEqual([]);
+    expect(legMessages(caused, agent.leg(1))).toMatchObject([{ type: "session-close" }]);
+  });
+});
+
+describe("agent and loss", () => {
+  test("a leg that is replaced moves its paths, and the tunnel notices nothing", () => {
+    const agent = new AgentBench().ready().granted();
+    const [path] = commands(agent.outputs, "open-relayed-path");
+
+    agent.feed({ type: "leg-silent", connection: agent.leg() });
+    const caused = agent.welcome();
+
+    expect(commands(caused, "open-relayed-path")).toMatchObject([
+      { leg: agent.leg(), sendId: path?.sendId, receiveId: path?.receiveId },
+    ]);
+    expect(commands(caused, "close-connection").map((it) => it.connection)).toEqual([1]);
+    expect(commands(caused, "revoke")).toEqual([]);
+  });
+
+  test("after a relay restarted it is asked for what is held, by connector and session", () => {
+    const agent = new AgentBench().ready().granted();
+    const { channelId } = agent.asked();
+    agent.advance(6000);
+    agent.loseLeg();
+    agent.advance(0);
+
+    const caused = agent.welcome(0, { epoch: "d".repeat(64) });
+
+    expect(legMessages(caused, agent.leg())).toContainEqual({
+      type: "session-open",
+      request: 2,
+      service: "echo",
+      channelId,
+      connector: INSTANCE,
+      avoid: [],
+      session: sessionOf("echo"),
+    });
+    expect(commands(caused, "revoke")).toEqual([]);
+    expect(commands(agent.grantSession(), "open-relayed-path")).toMatchObject([
+      { pair: 1, leg: agent.leg() },
+    ]);
+  });
+
+  test("a relay that does not find the connector again within 120 s ends the session", () => {
+    const agent = new AgentBench().ready().granted();
+    agent.advance(6000);
+    agent.loseLeg();
+    agent.advance(0);
+    agent.welcome(0, { epoch: "d".repeat(64) });
+    const failLatest = () => {
+      const { request } = agent.asked();
+      agent.fromRelay({ type: "failed", request, code: "no-connector", reason: "" });
+    };
+    failLatest();
+    const revoked: number[] = [];
+    for (let at = 0; at < 121; at++) {
+      const caused = agent.advance(1000);
+      if (legMessages(caused, agent.leg()).some(({ type }) => type === "session-open"))
+        failLatest();
+      if (commands(caused, "revoke").length > 0) revoked.push(at + 1);
+    }
+
+    expect(revoked).toEqual([120]);
+  });
+
+  test("a silent tunnel is replaced by another connector's and goes on serving its flows", () => {
+    const agent = new AgentBench().ready().granted();
+    const first = agent.tunnel;
+
+    agent.feed({ type: "tunnel-silent", tunnel: first, silent: true });
+    expect(agent.asked().avoid).toEqual([INSTANCE]);
+
+    const other = { identity: "ztna://example/connector/edge-2", spki: "7".repeat(64) };
+    agent.grantSession(0, { connector: peer({ ...other, instance: "d".repeat(32) }) });
+    agent.handshake(connectorLeaf({ uris: [other.identity], spkiSha256: other.spki }));
+    const caused = agent.openOk();
+
+    expect(commands(caused, "grant")).toMatchObject([{ tunnel: agent.tunnel }]);
+    expect(agent.tunnel).not.toBe(first);
+    expect(commands(agent.outputs, "revoke")).toEqual([]);
+  });
+
+  test("a silent tunnel that answers before another was found takes new flows again", () => {
+    const agent = new AgentBench().ready().granted();
+    agent.feed({ type: "tunnel-silent", tunnel: agent.tunnel, silent: true });
+
+    const caused = agent.feed({ type: "tunnel-silent", tunnel: agent.tunnel, silent: false });
+
+    expect(commands(caused, "grant")).toMatchObject([{ tunnel: agent.tunnel, service: "echo" }]);
+    expect(agent.access("echo")?.bond?.state).toBe("granted");
+  });
+
+  test("a tunnel that stays silent for 120 s resets its flows and ends", () => {
+    const agent = new AgentBench().ready().granted();
+    agent.feed({ type: "tunnel-silent", tunnel: agent.tunnel, silent: true });
+    const tunnel = agent.tunnel;
+
+    expect(commands(agent.advance(119_999), "close-connection")).toEqual([]);
+    const caused = agent.advance(1);
+
+    expect(commands(caused, "revoke")).toMatchObject([{ tunnel, service: "echo", code: 3 }]);
+    expect(commands(caused, "close-connection")).toMatchObject([{ connection: tunnel }]);
+  });
+
+  test("a warm service gets its session before anyone asks", () => {
+    const agent = new AgentBench({ warm: ["echo"] });
+    agent.start();
+    agent.welcome();
+
+    const caused = agent.list(["echo"]);
+
+    expect(legMessages(caused, agent.leg())).toMatchObject([
+      { type: "session-open", service: "echo" },
+    ]);
+  });
+
+  test("a service that was used becomes warm and is opened again after a loss", () => {
+    const agent = new AgentBench().ready().granted();
+    expect(agent.flow("opened")).toEqual([{ type: "warm", services: ["echo"] }]);
+    agent.flow("closed");
+
+    const caused = agent.closeTunnel(CloseCode.SHUTTING_DOWN);
+
+    expect(legMessages(caused, agent.leg())).toMatchObject([
+      { type: "session-close", session: sessionOf("echo") },
+      { type: "session-open", service: "echo" },
+    ]);
+  });
+
+  test("a service that nobody used is let go when its tunnel goes idle", () => {
+    const agent = new AgentBench().ready().granted();
+
+    const caused = agent.closeTunnel(CloseCode.NO_ERROR);
+
+    expect(legMessages(caused, agent.leg())).toMatchObject([{ type: "session-close" }]);
+    expect(agent.access("echo")?.bond).toBeUndefined();
+  });
+
+  test("a connector that breaks the protocol loses its tunnel", () => {
+    const agent = new AgentBench().ready().granted();
+    const frame = new TextEncoder().encode("{");
+
+    const caused = agent.feed({ type: "control", connection: agent.tunnel, frame });
+
+    expect(commands(caused, "close-connection")).toMatchObject([
+      { code: CloseCode.PROTOCOL_VIOLATION },
+    ]);
+    expect(events(caused)).toMatchObject([{ type: "service-ended", service: "echo" }]);
+  });
+
+  test("a request of a later version is answered as unsupported, on a leg and on a tunnel", () => {
+    const agent = new AgentBench().ready().granted();
+    const frame = new TextEncoder().encode('{"type":"teleport","request":7}');
+    const unsupported = { type: "failed", request: 7, code: "unsupported" } as const;
+
+    const onLeg = agent.feed({ type: "control", connection: agent.leg(), frame });
+    const onTunnel = agent.feed({ type: "control", connection: agent.tunnel, frame });
+
+    expect(legMessages(onLeg, agent.leg())).toMatchObject([unsupported]);
+    expect(tunnelMessages(onTunnel, agent.tunnel)).toMatchObject([unsupported]);
+  });
+
+  test("what the connector sends as candidates reaches the data plane", () => {
+    const agent = new AgentBench().ready().granted();
+
+    const caused = agent.fromConnector({
+      ...{ type: "candidates", generation: 1, ufrag: "0".repeat(16), password: "1".repeat(32) },
+      candidates: [],
+    });
+
+    expect(commands(caused, "set-candidates")).toMatchObject([
+      { tunnel: agent.tunnel, generation: 1, candidates: [] },
+    ]);
+    expect(agent.access("echo")?.bond?.pair.identity).toBe(CONNECTOR);
+  });
+});
