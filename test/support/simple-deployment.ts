@@ -1,6 +1,6 @@
 /** The deployment that most tests want: one of each role on loopback, and an agent without TUN. */
 import type { Backend } from "./backend.ts";
-import { Deployment, HERE, type Place, type Role } from "./deployment.ts";
+import { Deployment, HERE, type Place, type Role, type RoleSpec } from "./deployment.ts";
 import { freePort } from "./ports.ts";
 
 export interface SimpleDeployment {
@@ -50,9 +50,12 @@ async function start(deployment: Deployment): Promise<SimpleDeployment> {
     udp: await freePort(),
   };
   const socks = { host: HERE.host, port: await freePort() };
-  const agent = await deployment.add(agentSpec(deployment, relayAddress, forwards, socks.port));
+  const agent = await deployment.add({
+    ...agentSpec(deployment, "alice", relayAddress),
+    arguments: listenersOf(forwards, socks.port),
+  });
   await agent.ready();
-  const controlSocket = deployment.file("agent.sock");
+  const controlSocket = deployment.file("alice.sock");
   return {
     deployment,
     relay,
@@ -104,26 +107,31 @@ export function connectorSpec(relay: string, backend: Backend, place: Place = HE
   } as const;
 }
 
-function agentSpec(
+/** An agent that reaches nothing until it is given listeners. */
+export function agentSpec(
   deployment: Deployment,
+  name: string,
   relay: string,
-  forwards: SimpleDeployment["forwards"],
-  socksPort: number,
-) {
+  place: Place = HERE,
+): RoleSpec {
   return {
     role: "agent",
-    name: "alice",
+    name,
+    place,
     config: {
       relays: [relay],
-      controlSocket: deployment.file("agent.sock"),
-      stateDir: deployment.file("alice-state"),
+      controlSocket: deployment.file(`${name}.sock`),
+      stateDir: deployment.file(`${name}-state`),
     },
-    arguments: [
-      ...["--forward", `${forwards.http}=${SERVICE}:${SERVICE_PORTS.http}`],
-      ...["--forward", `${forwards.digest}=${SERVICE}:${SERVICE_PORTS.digest}`],
-      ...["--forward", `${forwards.echo}=${SERVICE}:${SERVICE_PORTS.echo}`],
-      ...["--forward", `${forwards.udp}/udp=${SERVICE}:${SERVICE_PORTS.udp}`],
-      ...["--socks", `127.0.0.1:${socksPort}`],
-    ],
-  } as const;
+  };
+}
+
+function listenersOf(forwards: SimpleDeployment["forwards"], socksPort: number): string[] {
+  return [
+    ...["--forward", `${forwards.http}=${SERVICE}:${SERVICE_PORTS.http}`],
+    ...["--forward", `${forwards.digest}=${SERVICE}:${SERVICE_PORTS.digest}`],
+    ...["--forward", `${forwards.echo}=${SERVICE}:${SERVICE_PORTS.echo}`],
+    ...["--forward", `${forwards.udp}/udp=${SERVICE}:${SERVICE_PORTS.udp}`],
+    ...["--socks", `${HERE.host}:${socksPort}`],
+  ];
 }
