@@ -8,13 +8,8 @@ import "reflect-metadata";
 import { createHash } from "node:crypto";
 import * as x509 from "@peculiar/x509";
 import { OperatorError } from "../base/error.ts";
-import {
-  judgeLeaf,
-  type LeafInfo,
-  PEER_ROLES,
-  type ProvenPeer,
-  parseIdentity,
-} from "../policy/identity.ts";
+import { judgeLeaf, type LeafInfo, PEER_ROLES, type ProvenPeer } from "../policy/identity.ts";
+import { type IdentityKeys, identityConfigOf, ownIdentity } from "../policy/identity-config.ts";
 
 export interface CertificateDescription {
   readonly subject: string;
@@ -32,6 +27,8 @@ export interface CertificateDescription {
   readonly verdict: Verdict;
 }
 
+export type NameMappings = Pick<IdentityKeys, "spiffe" | "identities">;
+
 export type Verdict =
   | { readonly as: "authority" }
   | { readonly as: "nobody"; readonly reason: string; readonly detail: string }
@@ -42,8 +39,15 @@ export type Verdict =
       readonly provide: readonly string[] | "all";
     };
 
-/** @throws OperatorError when the text holds no certificate. Never quotes the text. */
-export function describeCertificates(pem: string, now: Date): CertificateDescription[] {
+/**
+ * @param mapped names that a configuration gives to certificates which carry none of ours.
+ * @throws OperatorError when the text holds no certificate. Never quotes the text.
+ */
+export function describeCertificates(
+  pem: string,
+  now: Date,
+  mapped: NameMappings = { spiffe: {}, identities: {} },
+): CertificateDescription[] {
   const blocks = pem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g);
   if (blocks === null) {
     const isKey = /-----BEGIN [A-Z ]*PRIVATE KEY-----/.test(pem);
@@ -53,7 +57,7 @@ export function describeCertificates(pem: string, now: Date): CertificateDescrip
       { hint: "Pass a PEM file with a certificate; keys are never shown." },
     );
   }
-  return blocks.map((block) => describe(parse(block), now));
+  return blocks.map((block) => describe(parse(block), now, mapped));
 }
 
 function parse(block: string): x509.X509Certificate {
@@ -64,7 +68,11 @@ function parse(block: string): x509.X509Certificate {
   }
 }
 
-function describe(certificate: x509.X509Certificate, now: Date): CertificateDescription {
+function describe(
+  certificate: x509.X509Certificate,
+  now: Date,
+  mapped: NameMappings,
+): CertificateDescription {
   const names = certificate.getExtension(x509.SubjectAlternativeNameExtension)?.names.items ?? [];
   const usages = certificate.getExtension(x509.ExtendedKeyUsageExtension)?.usages ?? [];
   const valuesOf = (type: string) => names.filter((it) => it.type === type).map((it) => it.value);
@@ -84,13 +92,14 @@ function describe(certificate: x509.X509Certificate, now: Date): CertificateDesc
     ipAddresses: valuesOf("ip"),
     usages: usages.map((it) => USAGE_NAMES.get(String(it)) ?? String(it)),
   };
-  return { ...description, verdict: judge(description, certificate, now) };
+  return { ...description, verdict: judge(description, certificate, now, mapped) };
 }
 
 function judge(
   description: Omit<CertificateDescription, "verdict">,
   { notBefore, notAfter }: x509.X509Certificate,
   now: Date,
+  mapped: NameMappings,
 ): Verdict {
   if (now >= notAfter) {
     return { as: "nobody", reason: "expired", detail: `expired at ${description.notAfter}` };
@@ -106,27 +115,33 @@ function judge(
       detail: `key is ${description.key}, accepted are P-256, P-384, Ed25519 and RSA from 2048`,
     };
   }
-  return judgeName({
+  const leaf = {
     ...description,
     clientAuth: description.usages.includes("clientAuth"),
     serverAuth: description.usages.includes("serverAuth"),
     notAfter: Math.floor(notAfter.getTime() / 1000),
-  });
+  };
+  return judgeName(leaf, { ...mapped, trustDomains: [] });
 }
 
-function judgeName(leaf: LeafInfo): Verdict {
-  const identity = parseIdentity(leaf.uris[0] ?? "");
-  const peer = identity?.role === "relay" ? "was-dialled" : "dialled-us";
-  const judged = judgeLeaf(
-    leaf,
-    { peer, roles: PEER_ROLES },
-    {
-      trustDomains: identity === undefined ? [] : [identity.trustDomain],
-      spiffe: new Map(),
-      identities: new Map(),
-    },
-  );
+function judgeName(leaf: LeafInfo, keys: IdentityKeys): Verdict {
+  const identity = ownIdentity(leaf, keys);
+  if (identity === undefined) {
+    const [uri, second] = leaf.uris;
+    if (second !== undefined) return nobody("several-uri-sans", "one URI SAN names a peer");
+    return uri === undefined
+      ? nobody("no-uri-san", "no URI SAN names the peer")
+      : nobody("uri-malformed", `${uri} is not ztna://<trust-domain>/<role>/<name>`);
+  }
+
+  const peer = identity.role === "relay" ? "was-dialled" : "dialled-us";
+  const expectation = { peer, roles: PEER_ROLES } as const;
+  const judged = judgeLeaf(leaf, expectation, identityConfigOf(identity, keys));
   return judged.ok ? verdictOf(judged.value) : { as: "nobody", ...judged.error };
+}
+
+function nobody(reason: string, detail: string): Verdict {
+  return { as: "nobody", reason, detail };
 }
 
 function verdictOf({ identity, grants }: ProvenPeer): Verdict {

@@ -166,6 +166,23 @@ describe("certificate description", () => {
     ]);
   });
 
+  test("a name that the configuration gives stands for one that is not ours", async () => {
+    const { authority } = await newAuthority();
+    const uri = "spiffe://corp.example/ns/web/sa/connector";
+    const profile = { ...profileOf(requestOf({ role: "connector" })), uri };
+    const { certificatePem } = await issue(authority, profile, NOW);
+    const identity = "ztna://corp.example/connector/web";
+
+    const unmapped = describeCertificates(certificatePem, NOW);
+    const mapped = describeCertificates(certificatePem, NOW, {
+      spiffe: { [uri]: identity },
+      identities: {},
+    });
+
+    expect(unmapped).toMatchObject([{ verdict: { as: "nobody", reason: "uri-malformed" } }]);
+    expect(mapped).toMatchObject([{ verdict: { as: "connector", identity } }]);
+  });
+
   test("a private key is refused and not shown", async () => {
     const { root } = await newAuthority();
 

@@ -1,0 +1,70 @@
+/**
+ * The command table: help, completion and dispatch follow from it.
+ *
+ * Each command is imported when it runs. Help must come within a tenth of a second, and also where
+ * the data plane cannot be loaded.
+ */
+import type { Command, Flag } from "./command.ts";
+
+const JSON_FLAG: Flag = { flag: "--json", help: "print JSON for scripts" };
+
+export const COMMANDS: readonly Command[] = [
+  {
+    name: "pki",
+    summary: "Make an authority and certificates, and explain them",
+    commands: [
+      {
+        name: "init",
+        summary: "Make an authority: ca.crt and ca.key",
+        flags: [
+          { flag: "--trust-domain <domain>", help: "whose peers it certifies (ztna.internal)" },
+          { flag: "--days <count>", help: "how long it lives (3650)" },
+          { flag: "--out <dir>", help: "where to write (pki)" },
+          { flag: "--force", help: "replace an existing authority for good" },
+        ],
+        run: async (it) => (await import("./commands/pki.ts")).initAuthority(it),
+      },
+      {
+        name: "issue",
+        summary: "Certify an agent, connector, relay or admin: NAME.crt and NAME.key",
+        arguments: ["<role>", "<name>"],
+        flags: [
+          { flag: "--service <name>", help: "service to use or to provide", repeats: true },
+          { flag: "--all-services", help: "every service there is and will be" },
+          { flag: "--host <host>", help: "name or address peers dial a relay by", repeats: true },
+          { flag: "--days <count>", help: "how long it lives (agent, admin 90; others 397)" },
+          { flag: "--out <dir>", help: "where to write (pki)" },
+          { flag: "--ca-dir <dir>", help: "where the authority is (the same)" },
+          { flag: "--trust-domain <domain>", help: "another one than the authority's" },
+          { flag: "--force", help: "replace existing files" },
+        ],
+        examples: [
+          "ztna pki issue relay relay1 --host relay.example --host 192.0.2.1",
+          "ztna pki issue connector berlin --service echo-service --service web-app",
+          "ztna pki issue agent alice --service echo-service",
+        ],
+        run: async (it) => (await import("./commands/pki.ts")).issueCertificate(it),
+      },
+      {
+        name: "show",
+        summary: "Print what certificates say and whom peers take their holder for",
+        arguments: ["<file>"],
+        flags: [JSON_FLAG],
+        run: async (it) => (await import("./commands/pki.ts")).showCertificates(it),
+      },
+    ],
+  },
+  {
+    name: "version",
+    summary: "Print the version",
+    flags: [JSON_FLAG],
+    run: async (it) => (await import("./commands/version.ts")).showVersion(it),
+  },
+  {
+    name: "completion",
+    summary: "Print a completion script for bash, zsh or fish",
+    arguments: ["<shell>"],
+    examples: ["ztna completion bash > /etc/bash_completion.d/ztna"],
+    run: async (it) => (await import("./commands/completion.ts")).printCompletion(it, COMMANDS),
+  },
+];

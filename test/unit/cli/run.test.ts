@@ -1,0 +1,201 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Writable } from "node:stream";
+import { run } from "../../../src/cli/run.ts";
+
+describe("command line", () => {
+  test("help goes to stdout and is a success", async () => {
+    const { exitCode, stdout, stderr } = await ztna("--help");
+
+    expect([exitCode, stderr]).toEqual([0, ""]);
+    for (const name of ["pki", "version", "completion"]) {
+      expect(stdout).toMatch(new RegExp(`^  ${name}\\b`, "m"));
+    }
+  });
+
+  test.each([{ argv: ["pki", "show", "--help"] }, { argv: ["pki", "help", "show"] }])(
+    "$argv shows the flags of the command",
+    async ({ argv }) => {
+      const { exitCode, stdout } = await ztna(...argv);
+
+      expect(exitCode).toBe(0);
+      expect(stdout).toContain("--json");
+    },
+  );
+
+  test.each([
+    { name: "no command", argv: [], stderr: /^Usage: ztna/ },
+    {
+      name: "a command that is nearly one",
+      argv: ["pky"],
+      stderr: /^error\[USAGE\]: ztna has no command pky\n {2}hint: Did you mean pki\?\n$/,
+    },
+    {
+      name: "a command like no other",
+      argv: ["xyzzy"],
+      stderr: /^error\[USAGE\]: ztna has no command xyzzy\n {2}hint: See `ztna --help`\.\n$/,
+    },
+    {
+      name: "a nested command that is nearly one",
+      argv: ["pki", "isue"],
+      stderr: /^error\[USAGE\]: pki has no command isue\n {2}hint: Did you mean issue\?\n$/,
+    },
+    {
+      name: "a flag that is nearly one",
+      argv: ["pki", "init", "--ouut=1"],
+      stderr: /^error\[USAGE\]: init has no flag --ouut\n {2}hint: Did you mean --out\?\n$/,
+    },
+    {
+      name: "a flag without its value",
+      argv: ["pki", "init", "--out"],
+      stderr: /^error\[USAGE\]: option '--out <dir>' argument missing\n/,
+    },
+    {
+      name: "a missing argument",
+      argv: ["pki", "show"],
+      stderr: /^error\[USAGE\]: missing required argument 'file'\n/,
+    },
+    {
+      name: "an argument too many",
+      argv: ["version", "1"],
+      stderr: /^error\[USAGE\]: too many arguments/,
+    },
+    {
+      name: "an unknown role",
+      argv: ["pki", "issue", "agnet", "alice"],
+      stderr: /^error\[USAGE\]: "agnet" is no role\n {2}hint: Did you mean agent\?\n$/,
+    },
+    {
+      name: "an unknown shell",
+      argv: ["completion", "tcsh"],
+      stderr: /there is no completion for "tcsh"\n {2}hint: Choose one of bash, zsh, fish\.\n$/,
+    },
+  ])("$name is a wrong command line", async ({ argv, stderr }) => {
+    const result = await ztna(...argv);
+
+    expect(result.exitCode).toBe(2);
+    expect(result.stdout).toBe("");
+    expect(result.stderr).toMatch(stderr);
+  });
+
+  test("prints its version for people and for scripts", async () => {
+    expect((await ztna("version")).stdout).toMatch(/^ztna \d+\.\d+\.\d+\n$/);
+    expect(JSON.parse((await ztna("version", "--json")).stdout)).toMatchObject({ version: 1 });
+  });
+});
+
+describe("ztna pki", () => {
+  test("makes an authority that certifies an agent, and shows what it may", async () => {
+    await ztna("pki", "init", "--out", at("a"), "--trust-domain", "corp.example");
+
+    const issued = await ztna(
+      "pki",
+      "issue",
+      "agent",
+      "alice",
+      "--service",
+      "echo",
+      "--out",
+      at("a"),
+    );
+    const { stdout } = await ztna("pki", "show", at("a/alice.crt"));
+
+    expect(issued).toMatchObject({
+      exitCode: 0,
+      stdout: `${at("a/alice.crt")}\n${at("a/alice.key")}\n`,
+    });
+    expect(issued.stderr).toStartWith("ztna://corp.example/agent/alice, valid until ");
+    expect(stdout).toContain("judged as    ztna://corp.example/agent/alice, may use echo\n");
+    expect(statSync(at("a/ca.key")).mode & 0o777).toBe(0o600);
+  });
+
+  test("never prints a key", async () => {
+    const texts = [
+      await ztna("pki", "init", "--out", at("b")),
+      await ztna("pki", "issue", "admin", "root", "--out", at("b")),
+      await ztna("pki", "show", at("b/root.crt")),
+      await ztna("pki", "show", at("b/root.crt"), "--json"),
+      await ztna("pki", "show", at("b/root.key")),
+    ];
+
+    const key = await Bun.file(at("b/root.key")).text();
+    const line = key.split("\n")[1] ?? "";
+    expect(line.length).toBeGreaterThan(60);
+    expect(texts.map(({ stdout, stderr }) => stdout + stderr).join("")).not.toContain(line);
+    expect(texts.at(-1)?.exitCode).toBe(3);
+  });
+
+  test("keeps what exists unless it is told to replace it", async () => {
+    const init = () => ztna("pki", "init", "--out", at("c"));
+    await init();
+
+    const again = await init();
+    const forced = await ztna("pki", "init", "--out", at("c"), "--force");
+
+    expect(again).toMatchObject({ exitCode: 3, stdout: "" });
+    expect(again.stderr).toStartWith(`error[FILE_EXISTS]: ${at("c/ca.key")} exists\n`);
+    expect(forced.exitCode).toBe(0);
+  });
+
+  test("a leaf never takes the place of its authority", async () => {
+    await ztna("pki", "init", "--out", at("d"));
+
+    const result = await ztna("pki", "issue", "admin", "ca", "--force", "--out", at("d"));
+
+    expect(result).toMatchObject({ exitCode: 2 });
+    expect(result.stderr).toContain(`${at("d/ca.key")} is the authority's`);
+  });
+
+  test("needs an authority", async () => {
+    const result = await ztna("pki", "issue", "admin", "root", "--out", at("absent"));
+
+    expect(result).toMatchObject({ exitCode: 3 });
+    expect(result.stderr).toStartWith("error[FILE_UNREADABLE]: cannot read");
+    expect(existsSync(at("absent"))).toBe(false);
+  });
+
+  test.each(["x", "-1", "1.5", "0", "7301"])("refuses to certify for %s days", async (days) => {
+    const result = await ztna("pki", "init", "--out", at("never"), `--days=${days}`);
+
+    expect(result).toMatchObject({ exitCode: 2 });
+    expect(existsSync(at("never"))).toBe(false);
+  });
+
+  test("shows nothing of a file that holds no certificate", async () => {
+    writeFileSync(at("secret"), "hunter2");
+
+    const result = await ztna("pki", "show", at("secret"));
+
+    expect(result).toMatchObject({ exitCode: 3, stdout: "" });
+    expect(result.stderr).not.toContain("hunter2");
+  });
+});
+
+let directory = "";
+
+beforeAll(() => {
+  directory = mkdtempSync(join(tmpdir(), "ztna-run-"));
+});
+
+afterAll(() => rmSync(directory, { recursive: true }));
+
+function at(name: string): string {
+  return join(directory, name);
+}
+
+async function ztna(...argv: readonly string[]) {
+  const [stdout, stderr] = [new Collector(), new Collector()];
+  const exitCode = await run(argv, { stdout, stderr, environment: {} });
+  return { exitCode, stdout: stdout.text, stderr: stderr.text };
+}
+
+class Collector extends Writable {
+  text = "";
+
+  override _write(chunk: unknown, _encoding: string, done: () => void): void {
+    this.text += String(chunk);
+    done();
+  }
+}
