@@ -5,8 +5,7 @@
  * `certificate-profile.ts` serves as well. Private keys leave this module as PKCS #8 PEM for a file
  * and nowhere else.
  */
-// The certificate library finds its parts through decorators, which need this polyfill first.
-import "reflect-metadata";
+import "./reflect-polyfill.ts";
 import * as x509 from "@peculiar/x509";
 import { OperatorError } from "../base/error.ts";
 import {

@@ -4,7 +4,7 @@
  * The judgement is the one peers make (`policy/identity.ts`), so `ztna pki show` explains a refusal
  * without a second opinion. The trust domain is taken as trusted: whose it is only a peer knows.
  */
-import "reflect-metadata";
+import "./reflect-polyfill.ts";
 import { createHash } from "node:crypto";
 import * as x509 from "@peculiar/x509";
 import { OperatorError } from "../base/error.ts";
