@@ -26,9 +26,16 @@ step() {
   wait "$pid" || status=$?
   trap - INT TERM
   if [[ $status -ne 0 ]]; then
-    tail -n 40 "$log" >&2
+    # Some tools say what is wrong first, others last.
+    if (($(wc -l <"$log") <= 80)); then
+      cat "$log" >&2
+    else
+      head -n 30 "$log" >&2
+      echo "  [...]" >&2
+      tail -n 50 "$log" >&2
+    fi
     rm -f "$log"
-    fail "$what: the command ended with status $status" "The last lines of its output are above: $*"
+    fail "$what: the command ended with status $status" "Its output is above; the command was: $*"
   fi
   rm -f "$log"
   echo "  $what: done in $((waited / 5)) s" >&2
