@@ -27,7 +27,12 @@ export class Network {
     await must(["ip", "netns", "add", namespace]);
     this.#namespaces.push(namespace);
     await this.#ip(name, "link", "set", "lo", "up");
-    return ["ip", "netns", "exec", namespace];
+    return this.prefixOf(name);
+  }
+
+  /** What commands on the host are run under. */
+  prefixOf(name: string): readonly string[] {
+    return ["ip", "netns", "exec", this.#namespaceOf(name)];
   }
 
   /** Makes a host that joins all links which name it. */

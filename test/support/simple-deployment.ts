@@ -21,25 +21,35 @@ export const SERVICE_PORTS = { http: 80, digest: 7001, echo: 7, udp: 7 } as cons
 
 export const SERVICE = "echo-service";
 
-export async function startSimpleDeployment(): Promise<SimpleDeployment> {
+/** @param tell is called with what is done next. */
+export async function startSimpleDeployment(
+  tell: (what: string) => void = () => undefined,
+): Promise<SimpleDeployment> {
+  tell("a throw-away authority and a certificate for each role");
   const deployment = await Deployment.create();
   try {
-    return await start(deployment);
+    return await start(deployment, tell);
   } catch (error) {
     await deployment.remove();
     throw error;
   }
 }
 
-async function start(deployment: Deployment): Promise<SimpleDeployment> {
+async function start(
+  deployment: Deployment,
+  tell: (what: string) => void,
+): Promise<SimpleDeployment> {
   await deployment.issue("relay", "relay", "--host", HERE.host);
   await deployment.issue("connector", "connector", "--service", SERVICE);
   await deployment.issue("agent", "alice", "--service", SERVICE);
+  tell("an HTTP service and a UDP service");
   const backend = await deployment.addBackend();
 
   const relayAddress = `${HERE.host}:${await freePort()}`;
+  tell(`a relay at ${relayAddress}`);
   const relay = await deployment.add(relaySpec(deployment, relayAddress));
   await relay.ready();
+  tell("a connector in front of the services");
   const connector = await deployment.add(connectorSpec(relayAddress, backend));
   await connector.ready();
 
@@ -50,6 +60,7 @@ async function start(deployment: Deployment): Promise<SimpleDeployment> {
     udp: await freePort(),
   };
   const socks = { host: HERE.host, port: await freePort() };
+  tell("an agent, without root and without TUN");
   const agent = await deployment.add({
     ...agentSpec(deployment, "alice", relayAddress),
     arguments: listenersOf(forwards, socks.port),
