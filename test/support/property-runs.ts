@@ -1,10 +1,10 @@
 /**
- * How often properties run: `FUZZ_FACTOR=100` multiplies every count, for long runs.
+ * How often a property runs: a hundred times as often in long runs.
  *
  * A failure prints its seed and path; `fc.assert` takes both to replay it.
  */
-const FACTOR = Math.max(1, Number(process.env["FUZZ_FACTOR"] ?? "1") || 1);
+import { LONG } from "./scale.ts";
 
 export function runs(count: number): { readonly numRuns: number } {
-  return { numRuns: Math.round(count * FACTOR) };
+  return { numRuns: LONG ? 100 * count : count };
 }
