@@ -1,0 +1,80 @@
+/** What the connector knows of an agent instance: its sessions, paths and tunnel. */
+import type { Instant } from "../base/time.ts";
+import type { ConnectionHandle, PairId } from "../leg/endpoint-port.ts";
+import type { CandidateExchange } from "../p2p/candidate-exchange.ts";
+import type { ProvenPeer } from "../policy/identity.ts";
+
+export interface AgentPair {
+  readonly id: PairId;
+  readonly key: string;
+  /** As sessions name it; its leaf must prove the same. */
+  readonly identity: string;
+  readonly instance: string;
+  /** By the number of the relay that forwards. */
+  readonly paths: Map<number, RelayedPath>;
+  readonly sessions: Set<Session>;
+  /** Of each service since the pair exists. */
+  readonly usage: Map<string, Usage>;
+  tunnel: ConnectorTunnel | undefined;
+  /** Set while there is no session: when the pair is forgotten. */
+  forgetAt: Instant | undefined;
+}
+
+export interface RelayedPath {
+  readonly leg: ConnectionHandle;
+  /** The id that the relay issued. */
+  readonly sendId: string;
+  /** The id that this connector issued. */
+  readonly receiveId: string;
+}
+
+export interface Session {
+  readonly relay: number;
+  readonly id: string;
+  readonly service: string;
+  readonly pair: AgentPair;
+  /** The key that the relay saw: the tunnel's leaf must have it. */
+  readonly spki: string;
+  /** What the pair had used of the service when the session began. */
+  readonly before: Usage;
+  expiresAt: Instant;
+  /** Set while a relay with another epoch has not confirmed the session. */
+  confirmBy: Instant | undefined;
+}
+
+export interface Usage {
+  readonly flows: number;
+  readonly bytes: number;
+}
+
+export interface ConnectorTunnel {
+  readonly connection: ConnectionHandle;
+  readonly peer: ProvenPeer;
+  readonly granted: Set<string>;
+  readonly exchange: CandidateExchange;
+}
+
+/** A tunnel, and whose it is. */
+export interface TunnelOfPair {
+  readonly pair: AgentPair;
+  readonly tunnel: ConnectorTunnel;
+}
+
+export const NO_USAGE: Usage = { flows: 0, bytes: 0 };
+
+export function newPair(id: PairId, key: string, identity: string, instance: string): AgentPair {
+  return {
+    ...{ id, key, identity, instance, paths: new Map(), sessions: new Set<Session>() },
+    ...{ usage: new Map<string, Usage>(), tunnel: undefined, forgetAt: undefined },
+  };
+}
+
+export function usageSince({ pair, service, before }: Session): Usage {
+  const { flows, bytes } = pair.usage.get(service) ?? NO_USAGE;
+  return { flows: flows - before.flows, bytes: bytes - before.bytes };
+}
+
+/** Returns whether the pair may use `service` with this key until the session ends. */
+export function hasSession(pair: AgentPair, spki: string, service: string): boolean {
+  return [...pair.sessions].some((it) => it.service === service && it.spki === spki);
+}

@@ -1,0 +1,78 @@
+/** What the connector's machine is made with, takes, gives and shows. */
+import type { Instant } from "../base/time.ts";
+import type {
+  ClosedEvent,
+  ConnectionHandle,
+  ControlEvent,
+  EndpointCommand,
+  FlowEvent,
+  HandshakeEvent,
+  LegSilentEvent,
+  RandomHex,
+} from "../leg/endpoint-port.ts";
+import type { JudgePeer } from "../leg/judge.ts";
+import type { RelayLeg } from "../leg/relay-leg.ts";
+import type { RegisteredService } from "../protocol/messages.ts";
+import type { AccessTable } from "./access-table.ts";
+import type { ConnectorEvent } from "./connector-event.ts";
+import type { Revocation } from "./revocation-list.ts";
+
+export interface ConnectorRelay {
+  /** "host:port" as configured. */
+  readonly name: string;
+  readonly judge: JudgePeer;
+}
+
+export interface ConnectorStateOptions {
+  readonly instance: string;
+  readonly software: string;
+  readonly relays: readonly ConnectorRelay[];
+  readonly services: readonly RegisteredService[];
+  readonly judgeAgent: JudgePeer;
+  readonly issueConnection: () => ConnectionHandle;
+  readonly issueChannelId: () => string;
+  readonly randomHex: RandomHex;
+  readonly random: () => number;
+  readonly sessionsMax: number;
+}
+
+export type ConnectorInput =
+  | { readonly type: "start" }
+  /** The services that are provided from here on. */
+  | { readonly type: "services"; readonly services: readonly RegisteredService[] }
+  | HandshakeEvent
+  | ControlEvent
+  | ClosedEvent
+  | LegSilentEvent
+  | FlowEvent;
+
+export type ConnectorOutput =
+  | { readonly type: "command"; readonly command: EndpointCommand }
+  | {
+      readonly type: "dial";
+      readonly relay: number;
+      readonly connection: ConnectionHandle;
+      readonly attempt: number;
+    }
+  /** All keys and certificates that handshakes are refused for. */
+  | { readonly type: "revocations"; readonly revocations: readonly Revocation[] }
+  | { readonly type: "event"; readonly event: ConnectorEvent };
+
+export interface ConnectorView {
+  readonly relays: readonly Readonly<RelaySlot>[];
+  readonly access: Pick<AccessTable, "sessions" | "tunnels">;
+}
+
+export interface RelaySlot {
+  readonly name: string;
+  readonly leg: RelayLeg;
+  /** This connector's address as the relay sees it. */
+  observed: string | undefined;
+  /** Why the relay is not connected. */
+  lastFailure: string | undefined;
+  /** The registration under way. */
+  registering: number | undefined;
+  registerAt: Instant | undefined;
+  /** Services that the relay took, while its leg lasts. */
+  accepted: readonly string[];
+}

@@ -1,0 +1,198 @@
+/**
+ * What the shells of agent and connector share around an endpoint: relays by name, figures, trust.
+ *
+ * - **A relay's name is resolved for each attempt**, and the attempts walk over its addresses, so a
+ *   relay that moved or has a dead address is reached. A slow resolver delays nothing else: one
+ *   question a name is under way at a time.
+ * - **An attempt that was given up before its name was resolved is never dialled.**
+ * - **Events that concern no state machine end here**: figures, warnings, the end of the thread.
+ */
+import { lookup } from "node:dns/promises";
+import { ERROR_CODES, type ErrorCode, OperatorError } from "../base/error.ts";
+import { after, type Clock, type Duration, seconds } from "../base/time.ts";
+import type { Logger } from "../observability/logger.ts";
+import { formatSocketAddress, parseHostPort, parseIp } from "../protocol/address.ts";
+import type {
+  ClosedEvent,
+  Command,
+  ConnectionHandle,
+  Endpoint,
+  EndpointEvent,
+  EndpointSnapshot,
+} from "./endpoint.ts";
+
+/** Returns the IP addresses of a host name. */
+export type ResolveHost = (host: string) => Promise<readonly string[]>;
+
+export interface ClientEndpointOptions {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly resolveHost?: ResolveHost | undefined;
+  /** A dial that failed before the data plane heard of it. */
+  readonly onDialFailed: (event: ClosedEvent) => void;
+  /** The data plane cannot go on. */
+  readonly onStopped: (reason: string) => void;
+}
+
+/** A data plane that does not answer within it is busy; figures then keep their last value. */
+const SNAPSHOT_WAIT: Duration = seconds(2);
+
+export class ClientEndpoint {
+  readonly #endpoint: Endpoint;
+  readonly #options: ClientEndpointOptions;
+  readonly #resolving = new Map<string, Promise<readonly string[]>>();
+  /** Attempts whose relay's name is being resolved. */
+  readonly #undialled = new Set<ConnectionHandle>();
+  readonly #snapshots = new Map<number, (snapshot: EndpointSnapshot) => void>();
+  #failedCommand: { readonly code: string; readonly message: string } | undefined;
+  #snapshotRequests = 0;
+  #closed = false;
+
+  constructor(endpoint: Endpoint, options: ClientEndpointOptions) {
+    this.#endpoint = endpoint;
+    this.#options = options;
+  }
+
+  send(command: Command): void {
+    if (this.#closed) return;
+    if (command.type === "close-connection" && this.#undialled.delete(command.connection)) return;
+    this.#endpoint.send(command);
+  }
+
+  /** Connects to the relay at `address` ("host:port") under the handle. */
+  dial(connection: ConnectionHandle, address: string, attempt: number): void {
+    const target = parseHostPort(address);
+    if (target === undefined) {
+      queueMicrotask(() => this.#failDial(connection, `${address} is no host and port`));
+      return;
+    }
+    const { host, port } = target;
+    if (parseIp(host) !== undefined) {
+      this.#connect(connection, host, port, undefined);
+      return;
+    }
+
+    this.#undialled.add(connection);
+    this.#resolve(host).then(
+      (addresses) => {
+        if (!this.#undialled.delete(connection)) return;
+        const usable = addresses.filter((ip) => this.#hasFamilyOf(ip));
+        const ip = usable[(attempt - 1) % Math.max(1, usable.length)];
+        if (ip === undefined)
+          this.#failDial(connection, `${host} has no address to dial from here`);
+        else this.#connect(connection, ip, port, host);
+      },
+      (error: unknown) => {
+        if (!this.#undialled.delete(connection)) return;
+        const detail = error instanceof Error ? error.message : String(error);
+        this.#failDial(connection, `cannot resolve ${host}: ${detail}`);
+      },
+    );
+  }
+
+  /** Returns whether the event was one for this layer. */
+  handleEvent(event: EndpointEvent): boolean {
+    const { logger } = this.#options;
+    switch (event.type) {
+      case "snapshot":
+        this.#snapshots.get(event.request)?.(event.snapshot);
+        return true;
+      case "command-failed":
+        this.#failedCommand ??= event;
+        logger.error("data plane command failed", { code: event.code, detail: event.message });
+        return true;
+      case "warning":
+        logger.warn("data plane warning", { reason: event.what, detail: event.detail });
+        return true;
+      case "overflow":
+        logger.warn("data plane events dropped", { count: event.dropped });
+        return true;
+      case "stopped":
+        this.#options.onStopped(event.fatal ?? "the data plane stopped");
+        return true;
+      default:
+        return false;
+    }
+  }
+
+  /** Figures of the moment, or `undefined` when the data plane is too busy to give them. */
+  snapshot(): Promise<EndpointSnapshot | undefined> {
+    if (this.#closed) return Promise.resolve(undefined);
+
+    this.#snapshotRequests += 1;
+    const request = this.#snapshotRequests;
+    const { clock } = this.#options;
+    return new Promise((resolve) => {
+      const settle = (snapshot: EndpointSnapshot | undefined) => {
+        cancel();
+        this.#snapshots.delete(request);
+        resolve(snapshot);
+      };
+      const cancel = clock.schedule(after(clock.now(), SNAPSHOT_WAIT), () => settle(undefined));
+      this.#snapshots.set(request, settle);
+      this.#endpoint.send({ type: "snapshot", request });
+    });
+  }
+
+  /**
+   * Waits until the commands so far were carried out: they are, in order, before the figures.
+   *
+   * @throws OperatorError when one of them failed.
+   */
+  async requireCommandsDone(): Promise<void> {
+    await this.snapshot();
+    if (this.#failedCommand === undefined) return;
+
+    const { code, message } = this.#failedCommand;
+    throw new OperatorError(isErrorCode(code) ? code : "SYSTEM", message);
+  }
+
+  async close(code: number, reason: string): Promise<void> {
+    this.#closed = true;
+    this.#undialled.clear();
+    await this.#endpoint.close(code, reason);
+  }
+
+  #connect(connection: ConnectionHandle, ip: string, port: number, name: string | undefined) {
+    const parsed = parseIp(ip);
+    if (parsed === undefined) {
+      queueMicrotask(() => this.#failDial(connection, `${ip} is no address`));
+      return;
+    }
+    const remote = formatSocketAddress({ ip: parsed, port });
+    const serverName = name === undefined ? {} : { serverName: name };
+    this.send({ type: "connect-leg", connection, remote, ...serverName });
+  }
+
+  #resolve(host: string): Promise<readonly string[]> {
+    const known = this.#resolving.get(host);
+    if (known !== undefined) return known;
+
+    const { resolveHost = systemResolve } = this.#options;
+    const asked = resolveHost(host).finally(() => this.#resolving.delete(host));
+    this.#resolving.set(host, asked);
+    return asked;
+  }
+
+  #hasFamilyOf(ip: string): boolean {
+    const isIpv6 = ip.includes(":");
+    return this.#endpoint.localAddresses.some((local) => local.startsWith("[") === isIpv6);
+  }
+
+  #failDial(connection: ConnectionHandle, reason: string): void {
+    if (this.#closed) return;
+    this.#options.onDialFailed({
+      ...{ type: "closed", connection, kind: "leg", by: "local", code: 0, application: false },
+      reason,
+    });
+  }
+}
+
+export async function systemResolve(host: string): Promise<readonly string[]> {
+  const found = await lookup(host, { all: true });
+  return found.map(({ address }) => address);
+}
+
+function isErrorCode(code: string): code is ErrorCode {
+  return ERROR_CODES.some((known) => known === code);
+}
