@@ -55,6 +55,13 @@ export const COMMANDS: readonly Command[] = [
     ],
   },
   {
+    name: "check-config",
+    summary: "Judge a configuration and its certificates without starting anything",
+    arguments: ["<role>", "<file>"],
+    flags: [{ flag: "--config-only", help: "leave certificates and keys unread" }],
+    run: async (it) => (await import("./commands/check-config.ts")).checkConfig(it),
+  },
+  {
     name: "version",
     summary: "Print the version",
     flags: [JSON_FLAG],

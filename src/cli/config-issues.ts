@@ -47,7 +47,8 @@ function describe(issue: Issue, path: Path, raw: unknown): { text: string; missi
   }
   const wanted = issue.message.replace(/^Invalid input: /, "").replace(/, received .*$/, "");
   const lower = wanted.charAt(0).toLowerCase() + wanted.slice(1);
-  return { text: `${lower}, is ${shown(value, path)}`, missing: false };
+  const text = value === undefined ? lower : `${lower}, is ${shown(value, path)}`;
+  return { text, missing: false };
 }
 
 /** Of a union, the alternative that got furthest says what was meant. */
@@ -64,7 +65,7 @@ function innermost(issue: Issue, prefix: Path = []): { issue: Issue; path: Path 
 
 function shown(value: unknown, path: Path): string {
   if (path.some((key) => isSecretKey(String(key)))) return REDACTED;
-  const text = JSON.stringify(value) ?? "absent";
+  const text = JSON.stringify(value);
   return text.length > VALUE_CHARS_MAX ? `${text.slice(0, VALUE_CHARS_MAX)}…` : text;
 }
 

@@ -36,8 +36,6 @@ export interface LoadConfigOptions<S extends z.ZodType> {
   readonly file: string | undefined;
   /** Keys of the predecessor and what they are called here. */
   readonly renamedKeys: Readonly<Record<string, string>>;
-  /** Turns short forms that flags leave behind into what the schema knows. */
-  readonly expand?: (raw: RawConfig) => RawConfig;
 }
 
 export interface LoadedConfig<C> {
@@ -49,6 +47,9 @@ export interface LoadedConfig<C> {
 }
 
 export const ENVIRONMENT_PREFIX = "ZTNA_";
+
+/** Names the file where no flag does. */
+export const CONFIG_VARIABLE = "ZTNA_CONFIG";
 
 /** Variables that Kubernetes and container links set for a service whose name begins with `ztna`. */
 const SERVICE_LINK = /_(SERVICE_HOST|(SERVICE_)?PORT(_.*)?)$/;
@@ -62,7 +63,7 @@ export function loadConfig<S extends z.ZodType>(
   const warnings = fromEnvironment(options, raw, origins);
   fromFlags(options, raw, origins);
 
-  const parsed = options.schema.safeParse(options.expand?.(raw) ?? raw);
+  const parsed = options.schema.safeParse(raw);
   if (!parsed.success) {
     const { message, hint, code } = describeIssues(parsed.error.issues, raw, (path) =>
       sourceOf(path, origins, options),
@@ -110,7 +111,7 @@ function fromEnvironment(
   origins: Map<string, string>,
 ): string[] {
   const pathOf = new Map(leafPaths(schema).map((path) => [environmentName(path), path]));
-  const known = [...pathOf.keys(), `${ENVIRONMENT_PREFIX}CONFIG`];
+  const known = [...pathOf.keys(), CONFIG_VARIABLE];
   const warnings: string[] = [];
   for (const [name, text] of Object.entries(environment)) {
     if (!name.startsWith(ENVIRONMENT_PREFIX) || text === undefined) continue;

@@ -173,6 +173,74 @@ describe("ztna pki", () => {
   });
 });
 
+describe("ztna check-config", () => {
+  beforeAll(async () => {
+    await ztna("pki", "init", "--out", at("check"));
+    const out = ["--out", at("check")];
+    await ztna("pki", "issue", "relay", "relay", "--host", "relay.example", ...out);
+    await ztna("pki", "issue", "agent", "alice", "--service", "echo", ...out);
+  });
+
+  test.each([
+    { name: "a relay with its certificate", certificate: "relay", exitCode: 0 },
+    {
+      name: "a relay with an agent's certificate",
+      certificate: "alice",
+      exitCode: 3,
+      stderr: /^error\[CERTIFICATE_INVALID\]: .*alice\.crt proves agent, a relay is asked for\n/,
+    },
+    {
+      name: "a relay with somebody else's key",
+      certificate: "relay",
+      key: "alice",
+      exitCode: 3,
+      stderr: /^error\[KEY_MISMATCH\]/,
+    },
+    {
+      name: "a relay without certificate files",
+      certificate: "absent",
+      exitCode: 3,
+      stderr: /^error\[FILE_UNREADABLE\]/,
+    },
+    {
+      name: "the keys alone",
+      certificate: "absent",
+      flags: ["--config-only"],
+      exitCode: 0,
+    },
+    {
+      name: "a key that does not exist",
+      certificate: "relay",
+      more: { lisen: [] },
+      exitCode: 3,
+      stderr:
+        /^error\[CONFIG_INVALID\]: .*: lisen: no such key\n {2}hint: Did you mean listen\?\n$/,
+    },
+  ])("judges $name", async ({ certificate, key = certificate, more, flags = [], ...expected }) => {
+    const file = at("check/relay.yaml");
+    const config = {
+      certificate: at(`check/${certificate}.crt`),
+      key: at(`check/${key}.key`),
+      ca: at("check/ca.crt"),
+      ...more,
+    };
+    writeFileSync(file, JSON.stringify(config));
+
+    const { exitCode, stdout, stderr } = await ztna("check-config", "relay", file, ...flags);
+
+    expect(exitCode).toBe(expected.exitCode as never);
+    expect(stdout).toBe(exitCode === 0 ? `${file}: ok\n` : "");
+    expect(stderr).toMatch(expected.stderr ?? /^$/);
+  });
+
+  test("knows the roles", async () => {
+    const { exitCode, stderr } = await ztna("check-config", "realy", "relay.yaml");
+
+    expect(exitCode).toBe(2);
+    expect(stderr).toBe('error[USAGE]: "realy" is no role\n  hint: Did you mean relay?\n');
+  });
+});
+
 let directory = "";
 
 beforeAll(() => {
