@@ -1,0 +1,151 @@
+/** What an operator orders, and the bounds that hold for everybody. */
+import { describe, expect, test } from "bun:test";
+import { after, ms } from "../../../src/base/time.ts";
+import { agentLeaf, connectorLeaf, RelayBench } from "../../support/relay-bench.ts";
+
+const ALICE = agentLeaf("alice", ["echo"]);
+const HOME = "198.51.100.7:40000";
+
+describe("the rate of control frames", () => {
+  test("a burst is taken at once, the next frame waits its turn", () => {
+    const bench = new RelayBench({ limits: { framesPerSecond: 10, framesBurst: 5 } });
+    const leg = bench.join(ALICE);
+
+    for (let count = 0; count < 5; count++) leg.open("echo");
+    bench.advance(ms(5));
+    expect(leg.got("failed")).toHaveLength(4);
+
+    bench.advance(ms(105));
+    expect(leg.got("failed")).toHaveLength(5);
+  });
+
+  test("a connector has ten times the rate", () => {
+    const bench = new RelayBench({ limits: { framesPerSecond: 1, framesBurst: 2 } });
+    const agent = bench.agent("alice", []);
+    const connector = bench.join(connectorLeaf("one", []));
+
+    for (let count = 0; count < 19; count++) {
+      connector.sendBytes(new TextEncoder().encode(`{"type":"x","request":${count}}`));
+      agent.sendBytes(new TextEncoder().encode(`{"type":"x","request":${count}}`));
+    }
+
+    expect(connector.got("failed")).toHaveLength(19);
+    expect(agent.got("failed")).toHaveLength(1);
+  });
+
+  test("who keeps frames waiting for 10 s is closed", () => {
+    const bench = new RelayBench({ limits: { framesPerSecond: 1, framesBurst: 1 } });
+    const leg = bench.join(ALICE);
+    for (let count = 0; count < 15; count++) leg.open("echo");
+
+    bench.advance(ms(9900));
+    expect(leg.closeCode).toBeUndefined();
+
+    bench.advance(ms(200));
+    expect(leg.closeCode).toBe("LIMIT_EXCEEDED");
+  });
+});
+
+describe("revocation", () => {
+  test("of a key ends its leg and sessions, and every connector hears of it", () => {
+    const { bench, agent, connector, session } = pair();
+    const other = bench.connector("two", ["web"]);
+
+    bench.feed({ type: "revoke", name: { spki: ALICE.spkiSha256 } });
+
+    expect(agent.closeCode).toBe("REVOKED");
+    expect(connector.last("session-close")).toMatchObject({ session, code: "REVOKED" });
+    for (const leg of [connector, other]) {
+      expect(leg.last("revoked")).toEqual({
+        type: "revoked",
+        sequence: 1,
+        spki: ALICE.spkiSha256,
+      });
+    }
+    expect(bench.outputs).toContainEqual({
+      type: "remember-revocation",
+      revocation: { sequence: 1, spki: ALICE.spkiSha256 },
+    });
+  });
+
+  test("of a certificate leaves others of its issuer alone", () => {
+    const { bench, agent, connector } = pair();
+
+    bench.feed({ type: "revoke", name: { issuer: ALICE.issuer, serial: ALICE.serial } });
+
+    expect(agent.closeCode).toBe("REVOKED");
+    expect(connector.closeCode).toBeUndefined();
+  });
+
+  test("holds for later legs, and is remembered from before", () => {
+    const bench = new RelayBench({ revocations: [{ sequence: 4, spki: ALICE.spkiSha256 }] });
+
+    expect(bench.dial(ALICE, HOME).closeCode).toBe("REVOKED");
+  });
+
+  test("of what is revoked already is no news", () => {
+    const bench = new RelayBench({ revocations: [{ sequence: 4, spki: ALICE.spkiSha256 }] });
+
+    bench.feed({ type: "revoke", name: { spki: ALICE.spkiSha256 } });
+
+    expect(bench.take()).toEqual([]);
+  });
+});
+
+describe("a configuration that changes", () => {
+  test("ends legs whose certificate proves nobody any longer", () => {
+    const { bench, agent, connector } = pair();
+    const identities = {
+      trustDomains: ["other.example"],
+      spiffe: new Map(),
+      identities: new Map(),
+    };
+
+    bench.feed({ type: "configure", policy: { rules: [], default: "allow" }, identities });
+
+    expect([agent.closeCode, connector.closeCode]).toEqual(["UNAUTHENTICATED", "UNAUTHENTICATED"]);
+    expect(bench.state.figures).toMatchObject({ legs: 0, sessions: 0, services: 0 });
+  });
+});
+
+test("a relay that drains tells everybody and admits nobody", () => {
+  const { bench, agent, connector } = pair();
+
+  bench.feed({ type: "drain", deadlineMs: 30_000 });
+  agent.open("echo");
+
+  const drain = {
+    type: "drain",
+    deadlineMs: 30_000,
+    alternatives: ["other.example:4433"],
+  } as const;
+  expect([agent.last("drain"), connector.last("drain")]).toEqual([drain, drain]);
+  expect(agent.last("failed").code).toBe("draining");
+  expect(bench.dial(agentLeaf("bob", []), HOME).closeCode).toBe("SHUTTING_DOWN");
+});
+
+test("what one input causes at thousands of peers goes out in portions", () => {
+  const bench = new RelayBench();
+  for (let count = 0; count < 2500; count++) bench.agent(`a${count}`, []);
+  bench.take();
+
+  bench.state.handleInput({ type: "drain", deadlineMs: 1 }, bench.now);
+  let first = 0;
+  while (bench.state.pollOutput() !== undefined) first++;
+  const due = bench.state.pollTimeout();
+  bench.advance(ms(1));
+
+  expect(first).toBe(2000);
+  expect(due).toBe(after(bench.now, ms(-1)));
+  expect(bench.take()).toHaveLength(500);
+});
+
+function pair() {
+  const bench = new RelayBench();
+  const connector = bench.connector("one", ["echo"]);
+  const agent = bench.agent("alice", ["echo"], { remote: HOME });
+  agent.open("echo");
+  connector.accept();
+  const { session } = agent.last("session-open-ok");
+  return { bench, connector, agent, session };
+}
