@@ -17,7 +17,7 @@ import { buildScene, type LoadResult, type Scene } from "../test/bench/scene.ts"
 import { namespacesUnavailable } from "../test/support/netns.ts";
 import { must } from "../test/support/process.ts";
 import { build } from "./build.ts";
-import { say, step } from "./lib/step.ts";
+import { print, say, step } from "./lib/step.ts";
 import { table } from "./lib/table.ts";
 
 const RUN_MS = 3000;
@@ -137,7 +137,7 @@ function report({ comparisons, idle, cost, startUpMs }: Results, scene: Scene): 
     it.verdict,
   ]);
   for (const line of table([["figure", "unit", "no tunnel", "tunnel", "ratio", "mark"], ...rows])) {
-    console.log(line);
+    print(line);
   }
 
   const roles = scene.roles.map((it, at) => [
@@ -145,10 +145,9 @@ function report({ comparisons, idle, cost, startUpMs }: Results, scene: Scene): 
     ((idle[at]?.rssBytes ?? 0) / 2 ** 20).toFixed(1),
     (cost.cpuSecondsPerGb[at] ?? 0).toFixed(2),
   ]);
-  console.log("");
-  for (const line of table([["role", "RSS idle, MiB", "CPU s per GB"], ...roles]))
-    console.log(line);
-  console.log(`\nstart-up (--help), median of 15: ${startUpMs.toFixed(1)} ms`);
+  print("");
+  for (const line of table([["role", "RSS idle, MiB", "CPU s per GB"], ...roles])) print(line);
+  print(`\nstart-up (--help), median of 15: ${startUpMs.toFixed(1)} ms`);
 
   mkdirSync("dist", { recursive: true });
   const machine = { cpu: cpus()[0]?.model, cores: cpus().length, platform: process.platform };

@@ -17,7 +17,7 @@ import {
 } from "../test/support/simple-deployment.ts";
 import { UdpClient } from "../test/support/udp-client.ts";
 import { build } from "./build.ts";
-import { say } from "./lib/step.ts";
+import { print, say } from "./lib/step.ts";
 import { table } from "./lib/table.ts";
 
 const DATAGRAMS = 100;
@@ -40,7 +40,7 @@ async function main(): Promise<number> {
     demo = await startSimpleDeployment((what) => say(`  ${what}`));
     const running = demo;
     const proof = await running.deployment.explain(() => prove(running));
-    for (const line of [...proof, ...nextSteps(running)]) console.log(line);
+    for (const line of [...proof, ...nextSteps(running)]) print(line);
     if (!values.once) await interrupted;
     return 0;
   } catch (error) {

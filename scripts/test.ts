@@ -11,7 +11,7 @@ import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { Glob } from "bun";
 import { build } from "./build.ts";
-import { attempt, StepFailure, say } from "./lib/step.ts";
+import { attempt, print, StepFailure, say } from "./lib/step.ts";
 import { formatTally, sum, type Tally, type Tool, tallyOf } from "./lib/tally.ts";
 
 interface Part {
@@ -44,10 +44,10 @@ async function main(): Promise<number> {
   }
 
   for (const { name, tally, seconds } of summaries) {
-    console.log(`${name.padEnd(28)} ${formatTally(tally).padEnd(36)} ${seconds} s`);
+    print(`${name.padEnd(28)} ${formatTally(tally).padEnd(36)} ${seconds} s`);
   }
   const total = sum(summaries.map((it) => it.tally));
-  console.log(formatTally(total));
+  print(formatTally(total));
   return total.failed === 0 ? 0 : 1;
 }
 
@@ -99,7 +99,13 @@ function testFolders(): Part[] {
   ].flatMap(({ name, paths, timeoutS }) => {
     const present = paths.filter((it) => it.endsWith(".ts") || hasTests(it));
     if (present.length === 0) return [];
-    const command = [process.execPath, "test", `--timeout=${timeoutS * 1000}`, ...present];
+    const command = [
+      process.execPath,
+      "test",
+      "--only-failures",
+      `--timeout=${timeoutS * 1000}`,
+      ...present,
+    ];
     return [{ name, tool: "bun", command } as const];
   });
 }

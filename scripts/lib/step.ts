@@ -2,6 +2,7 @@
  * Runs the long commands of the scripts: says what is done and for how long, keeps their output for
  * the case that they fail, and leaves none behind when the script is interrupted.
  */
+import { writeSync } from "node:fs";
 
 /** A line at least this often, so that nobody takes a long step for a dead one. */
 const PROGRESS_INTERVAL_MS = 8000;
@@ -72,7 +73,25 @@ export async function attempt(
 
 /** People read stderr; stdout is for data. */
 export function say(line: string): void {
-  process.stderr.write(`${line}\n`);
+  writeAll(2, `${line}\n`);
+}
+
+/** Data. Written at once, like everything here: what is printed last is also read last. */
+export function print(line: string): void {
+  writeAll(1, `${line}\n`);
+}
+
+function writeAll(descriptor: number, text: string): void {
+  const bytes = Buffer.from(text);
+  for (let offset = 0; offset < bytes.length; ) {
+    try {
+      offset += writeSync(descriptor, bytes, offset);
+    } catch (error) {
+      // A pipe whose reader is slow.
+      if ((error as NodeJS.ErrnoException).code !== "EAGAIN") throw error;
+      Bun.sleepSync(1);
+    }
+  }
 }
 
 async function collect(
@@ -84,6 +103,6 @@ async function collect(
   for await (const chunk of stream) {
     const text = decoder.decode(chunk, { stream: true });
     chunks.push(text);
-    if (live) process.stderr.write(text);
+    if (live) writeAll(2, text);
   }
 }
