@@ -8,7 +8,7 @@
  *   the log says so.
  */
 import { randomBytes } from "node:crypto";
-import { OperatorError } from "../base/error.ts";
+import { ERROR_CODES, OperatorError } from "../base/error.ts";
 import { type Clock, type Instant, instant } from "../base/time.ts";
 import type { Logger } from "../observability/logger.ts";
 import type { RoleFigures } from "../observability/metric-definitions.ts";
@@ -75,15 +75,33 @@ export interface RunningRelay {
   notReady(): string | undefined;
 }
 
-/** @throws OperatorError when files, addresses or the data directory cannot be used. */
-export function startRelay(config: RelayConfig, deps: RelayDependencies): RunningRelay {
+/**
+ * Resolves when the relay serves.
+ *
+ * @throws OperatorError when files, addresses or the data directory cannot be used.
+ */
+export async function startRelay(
+  config: RelayConfig,
+  deps: RelayDependencies,
+): Promise<RunningRelay> {
   const tls = loadTlsFiles(config, deps.wallClock());
   const identities = identitiesOf(tls, config);
   const store = new RelayStore(config.dataDir);
+  const server = construct(config, deps, { tls, identities, store });
   try {
-    return new RelayServer(config, deps, { tls, identities, store });
+    await server.requireCommandsDone();
+    return server;
   } catch (error) {
-    store.close();
+    await server.stop("it could not start");
+    throw error;
+  }
+}
+
+function construct(config: RelayConfig, deps: RelayDependencies, prepared: Prepared): RelayServer {
+  try {
+    return new RelayServer(config, deps, prepared);
+  } catch (error) {
+    prepared.store.close();
     throw error;
   }
 }
@@ -114,6 +132,7 @@ class RelayServer implements RunningRelay {
   #tls: LoadedTls;
   #tlsIsStale = false;
   #nextSnapshot = 1;
+  #failedCommand: { readonly code: string; readonly message: string } | undefined;
   #stopped = false;
 
   constructor(config: RelayConfig, deps: RelayDependencies, { tls, identities, store }: Prepared) {
@@ -161,6 +180,15 @@ class RelayServer implements RunningRelay {
 
   get addresses(): readonly string[] {
     return this.#endpoint.localAddresses;
+  }
+
+  /** Waits until the commands so far were carried out: they are, in order, before the figures. */
+  async requireCommandsDone(): Promise<void> {
+    await this.#endpointSnapshot();
+    if (this.#failedCommand === undefined) return;
+
+    const { code, message } = this.#failedCommand;
+    throw new OperatorError(ERROR_CODES.find((known) => known === code) ?? "SYSTEM", message);
   }
 
   async stop(reason: string): Promise<void> {
@@ -228,6 +256,7 @@ class RelayServer implements RunningRelay {
         this.#snapshots.get(event.request)?.(event.snapshot);
         break;
       case "command-failed":
+        this.#failedCommand ??= event;
         logger.error("data plane command failed", { code: event.code, detail: event.message });
         break;
       case "warning":
