@@ -16,6 +16,7 @@ export class ServiceCatalog {
   #generation: number | undefined;
   #arriving: ArrivingList | undefined;
   #leftOut = 0;
+  #isKnown = false;
 
   constructor(servicesMax: number) {
     this.#servicesMax = servicesMax;
@@ -28,6 +29,11 @@ export class ServiceCatalog {
   /** How many services the latest list had beyond the maximum. */
   get leftOut(): number {
     return this.#leftOut;
+  }
+
+  /** Whether a whole list came, over any leg so far. */
+  get isKnown(): boolean {
+    return this.#isKnown;
   }
 
   has(service: string): boolean {
@@ -72,6 +78,7 @@ export class ServiceCatalog {
     if (!last) return "incomplete";
 
     this.#services = list.services;
+    this.#isKnown = true;
     this.#generation = generation;
     this.#arriving = undefined;
     return "applied";

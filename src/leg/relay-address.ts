@@ -12,3 +12,8 @@ export interface RelayAddress {
 export function expectedName({ address, name }: RelayAddress): string {
   return name ?? parseHostPort(address)?.host ?? address;
 }
+
+/** Returns the relay of a configuration's entry: "host:port", or that with the name to expect. */
+export function relayAddress(entry: string | RelayAddress): RelayAddress {
+  return typeof entry === "string" ? { address: entry } : entry;
+}
