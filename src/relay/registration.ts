@@ -2,12 +2,17 @@
  * What connectors provide: taken from `register`, judged by policy, told to agents.
  *
  * A registration is the full list, so what is missing from it is withdrawn, and with it go its
- * sessions. The list of sessions in it is full as well, unless it is as long as a list may be.
+ * sessions. The list of sessions in it is full as well, unless it is as long as a list or a frame
+ * may be: then the connector had to leave some out.
  */
 import type { Instant } from "../base/time.ts";
 import { seconds } from "../base/time.ts";
 import type { FailureCode } from "../protocol/failure-codes.ts";
-import { REVOCATIONS_PER_REGISTER_MAX, SESSIONS_PER_REGISTER_MAX } from "../protocol/limits.ts";
+import {
+  CONTROL_FRAME_BYTES_MAX,
+  REVOCATIONS_PER_REGISTER_MAX,
+  SESSIONS_PER_REGISTER_MAX,
+} from "../protocol/limits.ts";
 import type { Register, RegisteredService } from "../protocol/messages.ts";
 import type { Leg, Peer, PeerTable } from "./peer-table.ts";
 import type { Registry } from "./registry.ts";
@@ -46,7 +51,7 @@ export class Registration {
   handleRegister(leg: Leg, connector: Peer, message: Register, now: Instant): void {
     const { accepted, rejected } = this.#judge(connector, message.services);
     connector.registeredAt ??= now;
-    const close = this.#judgeSessions(connector, message.sessions, now);
+    const close = this.#judgeSessions(connector, message, now);
     const revoked = this.#parts.revocations.after(message.revocationsSeen);
     this.#context.sendOn(leg, {
       type: "register-ok",
@@ -146,8 +151,9 @@ export class Registration {
   }
 
   /** Returns the ids that the connector shall end, and ends the sessions that it does not hold. */
-  #judgeSessions(connector: Peer, held: readonly string[], now: Instant): readonly string[] {
+  #judgeSessions(connector: Peer, message: Register, now: Instant): readonly string[] {
     const { sessions } = this.#parts;
+    const { sessions: held } = message;
     const offered = new Set([...connector.offers.values()].map(({ terms }) => terms.session));
     const isSettled = now - (connector.registeredAt ?? now) >= UNCONFIRMED_SESSION_WAIT;
     const close = held.filter((id) => {
@@ -156,7 +162,7 @@ export class Registration {
       return !offered.has(id) && (sessions.hasEnded(id) || isSettled);
     });
 
-    if (held.length < SESSIONS_PER_REGISTER_MAX) {
+    if (isComplete(message)) {
       const ids = new Set(held);
       for (const session of [...connector.sessions]) {
         if (ids.has(session.id)) continue;
@@ -166,3 +172,13 @@ export class Registration {
     return close;
   }
 }
+
+/** Whether the list of sessions had room for more. */
+function isComplete(message: Register): boolean {
+  // Ids and names are ASCII: characters are octets.
+  const bytes = JSON.stringify(message).length;
+  return message.sessions.length < SESSIONS_PER_REGISTER_MAX && bytes < FULL_REGISTER_BYTES;
+}
+
+/** A frame of this size may have been filled by a connector that keeps a margin of 1 KiB. */
+const FULL_REGISTER_BYTES = CONTROL_FRAME_BYTES_MAX - 1024;

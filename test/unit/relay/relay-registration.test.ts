@@ -54,6 +54,26 @@ describe("the registration of a connector", () => {
     expect(connector.got("session-close")).toEqual([]);
   });
 
+  test("ends none of them when the list is as long as it may be, or its frame is full", () => {
+    const held = (count: number) =>
+      Array.from({ length: count }, (_, index) => index.toString(16).padStart(32, "f"));
+    const { bench, connector } = open();
+    register(connector, ["echo", "web"], held(1024));
+    expect(bench.state.figures.sessions).toBe(1);
+
+    const ports = Array.from({ length: 64 }, (_, index) => ({
+      protocol: "udp" as const,
+      port: 60_000 + index,
+    }));
+    const names = ["echo", "web", ...held(15).map((name) => `s${name}`)];
+    const services = names.map((name) => ({ name, ports, weight: 100 }));
+    connector.send({ ...REGISTER, services, sessions: held(840) });
+    expect(bench.state.figures.sessions).toBe(1);
+
+    register(connector, ["echo", "web"], held(1023));
+    expect(bench.state.figures.sessions).toBe(0);
+  });
+
   test("names sessions to be closed: those that ended, and those of another connector", () => {
     const { bench, agent, connector, session } = open();
     const other = bench.connector("two", ["echo"]);
