@@ -8,7 +8,8 @@
  */
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { run } from "../test/support/process.ts";
+import type { AgentStatus } from "../src/agent/status.ts";
+import { must } from "../test/support/process.ts";
 import {
   SERVICE,
   SERVICE_PORTS,
@@ -80,7 +81,7 @@ async function statusTable(demo: SimpleDeployment): Promise<string[]> {
     "--control-socket",
     demo.controlSocket,
   ]);
-  const status = JSON.parse(stdout) as Status;
+  const status = JSON.parse(stdout) as AgentStatus;
   const rows = status.services.map((it) => [
     it.name,
     it.ipv4 ?? "-",
@@ -108,14 +109,3 @@ function nextSteps(demo: SimpleDeployment): string[] {
 }
 
 const CLI = ["dist/ztna"];
-
-/** What is used of `ztna status --json`. */
-interface Status {
-  readonly services: readonly {
-    readonly name: string;
-    readonly ipv4?: string;
-    readonly path?: { readonly kind: string; readonly rttUs: number };
-    readonly bytesUp: number;
-    readonly bytesDown: number;
-  }[];
-}
