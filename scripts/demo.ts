@@ -74,13 +74,7 @@ async function prove(demo: SimpleDeployment): Promise<string[]> {
 }
 
 async function statusTable(demo: SimpleDeployment): Promise<string[]> {
-  const { stdout } = await run([
-    ...CLI,
-    "status",
-    "--json",
-    "--control-socket",
-    demo.controlSocket,
-  ]);
+  const stdout = await must([...CLI, "status", "--json", "--control-socket", demo.controlSocket]);
   const status = JSON.parse(stdout) as AgentStatus;
   const rows = status.services.map((it) => [
     it.name,
