@@ -1,0 +1,204 @@
+/** How sessions of a connector end: by order, by time, by revocation, by a relay that forgot. */
+import { describe, expect, test } from "bun:test";
+import { CloseCode } from "../../../src/protocol/close-codes.ts";
+import {
+  ConnectorBench,
+  commands,
+  legMessages,
+  OTHER_EPOCH,
+  SPKI,
+  tunnelMessages,
+} from "./bench.ts";
+
+describe("the end of a session", () => {
+  test("an order cuts the flows in the same step and is reported with their figures", () => {
+    const connector = new ConnectorBench().ready().served();
+    connector.feed({ type: "flow", tunnel: 1001, service: "echo", change: "opened", ...NONE });
+
+    const ordered = connector.fromRelay(close("NO_ERROR"));
+    connector.feed({
+      ...{ type: "flow", tunnel: 1001, service: "echo", change: "closed" },
+      ...{ bytesUp: 30, bytesDown: 12 },
+    });
+
+    expect(commands(ordered, "revoke")).toEqual([
+      { type: "revoke", tunnel: 1001, service: "echo", code: 7 },
+    ]);
+    expect(tunnelMessages(ordered)).toMatchObject([{ type: "close-service", service: "echo" }]);
+    expect(legMessages(connector.advance(99), connector.leg())).toEqual([]);
+    expect(legMessages(connector.advance(1), connector.leg())).toEqual([
+      { type: "session-closed", session: "0".repeat(32), flows: 1, bytes: 42 },
+    ]);
+  });
+
+  test("a session at another relay keeps the service open", () => {
+    const connector = new ConnectorBench({ relays: 2 }).ready(2);
+    connector.offer({}, 0);
+    connector.offer({}, 1);
+    connector.tunnel();
+    connector.open();
+
+    expect(commands(connector.fromRelay(close("NO_ERROR"), 0), "revoke")).toEqual([]);
+    const last = connector.fromRelay(close("NO_ERROR", `${"0".repeat(31)}1`), 1);
+    expect(commands(last, "revoke")).toHaveLength(1);
+  });
+
+  test.each(["FORBIDDEN", "REVOKED"] as const)(
+    "%s from one relay ends it at every relay",
+    (code) => {
+      const connector = new ConnectorBench({ relays: 2 }).ready(2);
+      connector.offer({}, 0);
+      connector.offer({}, 1);
+      connector.tunnel();
+      connector.open();
+
+      expect(commands(connector.fromRelay(close(code), 0), "revoke")).toHaveLength(1);
+      expect(tunnelMessages(connector.open())).toMatchObject([{ code: "not-available" }]);
+    },
+  );
+
+  test("a lease ends with its time unless it is renewed", () => {
+    const connector = new ConnectorBench().ready();
+    connector.offer({ leaseMs: 10_000 });
+    connector.tunnel();
+    connector.open();
+    connector.advance(5000);
+    connector.fromRelay({ type: "session-renew", session: "0".repeat(32), leaseMs: 10_000 });
+
+    expect(commands(connector.advance(9999), "revoke")).toEqual([]);
+    expect(commands(connector.advance(1), "revoke")).toHaveLength(1);
+  });
+
+  test("a lost leg ends nothing", () => {
+    const connector = new ConnectorBench().ready().served();
+
+    connector.loseLeg();
+
+    expect(commands(connector.advance(200_000), "revoke")).toEqual([]);
+  });
+
+  test("a pair without a session is forgotten after 120 s, with its tunnel and channel", () => {
+    const connector = new ConnectorBench().ready().served();
+    const [path] = commands(connector.outputs, "open-relayed-path");
+    connector.fromRelay(close("NO_ERROR"));
+
+    expect(commands(connector.advance(119_999), "close-connection")).toEqual([]);
+    const caused = connector.advance(1);
+
+    expect(commands(caused, "close-connection")).toMatchObject([{ code: CloseCode.IDLE }]);
+    expect(commands(caused, "close-channel")).toEqual([
+      { type: "close-channel", channel: path?.receiveId ?? "" },
+    ]);
+  });
+
+  test("a session in time keeps the pair", () => {
+    const connector = new ConnectorBench().ready().served();
+    connector.fromRelay(close("NO_ERROR"));
+    connector.advance(60_000);
+
+    connector.offer({ session: "4".repeat(32) });
+
+    expect(commands(connector.advance(100_000), "close-connection")).toEqual([]);
+    expect(commands(connector.open(), "grant")).toHaveLength(1);
+  });
+});
+
+describe("a relay that restarted", () => {
+  test("has 120 s to confirm the sessions that it gave", () => {
+    const connector = restarted();
+
+    expect(commands(connector.advance(119_999), "revoke")).toEqual([]);
+    expect(commands(connector.advance(1), "revoke")).toHaveLength(1);
+  });
+
+  test("confirms a session by offering it again, and flows notice nothing", () => {
+    const connector = restarted();
+
+    const caused = connector.offer({ session: "7".repeat(32) });
+
+    expect(commands(caused, "open-relayed-path")).toMatchObject([{ leg: connector.leg() }]);
+    expect(commands(connector.advance(200_000), "revoke")).toEqual([]);
+  });
+
+  test("in the same epoch takes the paths over at once", () => {
+    const connector = new ConnectorBench().ready().served();
+    const [path] = commands(connector.outputs, "open-relayed-path");
+    connector.feed({ type: "leg-silent", connection: connector.leg() });
+
+    const caused = connector.welcome();
+
+    expect(commands(caused, "open-relayed-path")).toMatchObject([
+      { leg: connector.leg(), sendId: path?.sendId, receiveId: path?.receiveId },
+    ]);
+    expect(commands(connector.advance(200_000), "revoke")).toEqual([]);
+  });
+});
+
+describe("a revocation", () => {
+  test("of a key ends its sessions and tunnels and refuses it from then on", () => {
+    const connector = new ConnectorBench().ready().served();
+
+    const caused = connector.fromRelay({ type: "revoked", spki: SPKI, sequence: 3 });
+
+    expect(commands(caused, "revoke")).toHaveLength(1);
+    expect(commands(caused, "close-connection")).toMatchObject([{ code: CloseCode.REVOKED }]);
+    expect(caused).toContainEqual({
+      ...{ type: "revocations", revocations: [{ type: "spki", spkiSha256: SPKI }] },
+    });
+    expect(legMessages(connector.offer(), connector.leg())).toMatchObject([{ code: "refused" }]);
+  });
+
+  test("of a certificate ends the tunnel that proved it", () => {
+    const connector = new ConnectorBench().ready().served();
+
+    const caused = connector.fromRelay({ type: "revoked", issuer: "30", serial: "01" });
+
+    expect(commands(caused, "close-connection")).toMatchObject([{ code: CloseCode.REVOKED }]);
+    connector.offer({ session: "8".repeat(32) });
+    expect(commands(connector.tunnel(), "close-connection")).toMatchObject([
+      { code: CloseCode.REVOKED },
+    ]);
+  });
+
+  test("of another certificate of the same key leaves the tunnel alone", () => {
+    const connector = new ConnectorBench().ready().served();
+
+    const caused = connector.fromRelay({ type: "revoked", issuer: "30", serial: "02" });
+
+    expect(commands(caused, "close-connection")).toEqual([]);
+    expect(commands(caused, "revoke")).toEqual([]);
+  });
+
+  test("is told to the relay as seen at the next registration", () => {
+    const connector = new ConnectorBench().ready();
+    connector.fromRelay({ type: "revoked", spki: "9".repeat(64), sequence: 12 });
+    connector.feed({ type: "services", services: [] });
+
+    expect(connector.registered().revocationsSeen).toBe(12);
+  });
+
+  test("that comes with the registration counts as well", () => {
+    const connector = new ConnectorBench().ready().served();
+    connector.feed({ type: "services", services: [{ name: "echo", ports: [], weight: 100 }] });
+
+    const caused = connector.registerOk(0, { revoked: [{ spki: SPKI, sequence: 1 }] });
+
+    expect(commands(caused, "close-connection")).toMatchObject([{ code: CloseCode.REVOKED }]);
+  });
+});
+
+const NONE = { bytesUp: 0, bytesDown: 0 };
+
+function close(code: "NO_ERROR" | "FORBIDDEN" | "REVOKED", session = "0".repeat(32)) {
+  return { type: "session-close", session, code, reason: "" } as const;
+}
+
+function restarted(): ConnectorBench {
+  const connector = new ConnectorBench().ready().served();
+  connector.advance(6000);
+  connector.loseLeg();
+  connector.advance(0);
+  connector.welcome(0, OTHER_EPOCH);
+  connector.registerOk();
+  return connector;
+}
