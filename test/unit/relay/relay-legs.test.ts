@@ -91,6 +91,12 @@ describe("admission at the relay", () => {
 
     bench.advance(ms(1));
     expect(leg.closeCode).toBe("PROTOCOL_VIOLATION");
+    expect(bench.events()).toContainEqual({
+      type: "protocol-violation",
+      identity: "ztna://corp.example/agent/alice",
+      reason: "no-hello",
+      detail: "no hello in time",
+    });
   });
 
   test("anything before hello ends the leg, and so does a second hello", () => {
@@ -250,6 +256,31 @@ describe("legs that come and go", () => {
 
     bench.advance(ms(1));
     expect(bench.state.figures).toMatchObject({ sessions: 0, channels: 0, services: 0 });
+  });
+
+  test("an instance that was lost for 120 s and has nothing is forgotten", () => {
+    const bench = new RelayBench();
+    const agent = bench.join(ALICE, { attempt: 9 });
+    agent.close("lost");
+    bench.advance(ms(119_999));
+    const early = bench.join(ALICE, { instance: agent.instance, attempt: 9 });
+
+    bench.advance(ms(1));
+    const late = bench.join(ALICE, { instance: agent.instance, attempt: 1 });
+
+    expect(early.closeCode).toBe("SUPERSEDED");
+    expect(late.got("welcome")).toHaveLength(1);
+  });
+
+  test("an instance that was lost is forgotten with its last session", () => {
+    const { bench, agent, connector, session } = pair();
+    agent.close("lost");
+    bench.advance(seconds(121));
+    connector.send({ type: "session-close", session, code: "NO_ERROR", reason: "" });
+
+    const late = bench.join(ALICE, { instance: agent.instance, attempt: 1 });
+
+    expect(late.got("welcome")).toHaveLength(1);
   });
 
   test("a goodbye ends at once what the peer had", () => {

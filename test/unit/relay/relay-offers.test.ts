@@ -182,6 +182,21 @@ describe("offers to connectors", () => {
     expect(connector.got("session-offer")).toHaveLength(1);
   });
 
+  test("nothing is offered any further for an agent that went away", () => {
+    const { bench, agent, one, two } = openWithTwo();
+    const named = "77".repeat(16);
+    agent.open("echo");
+    agent.open("echo", { connector: named });
+    agent.close("goodbye");
+
+    one.accept();
+    const three = bench.connector("three", ["echo"], { instance: named });
+    bench.advance(seconds(10));
+
+    expect([two.got("session-offer"), three.got("session-offer")]).toEqual([[], []]);
+    expect(bench.state.figures).toMatchObject({ sessions: 0, channels: 0 });
+  });
+
   test("an offer whose agent went away meanwhile is taken back", () => {
     const bench = new RelayBench();
     const connector = bench.connector("one", ["echo"]);
@@ -244,6 +259,53 @@ describe("after a restart of the relay", () => {
 
     expect(bob.last("session-open-ok").session).not.toBe(session);
     expect(bench.state.figures.sessions).toBe(2);
+  });
+
+  test("the id of a session that ended is not taken up again", () => {
+    const { agent, connector, session } = open();
+    agent.send({ type: "session-close", session, code: "NO_ERROR", reason: "" });
+
+    agent.open("echo", { connector: connector.instance, session });
+
+    expect(connector.last("session-offer").session).not.toBe(session);
+  });
+
+  test("two requests that end at one connector make one session, and the other id is closed", () => {
+    const bench = new RelayBench();
+    const connector = bench.connector("one", ["echo"]);
+    const agent = bench.agent("alice", ["echo"]);
+    agent.open("echo");
+    agent.open("echo", { connector: connector.instance });
+    const [first, second] = connector.got("session-offer");
+    if (first === undefined || second === undefined) throw new Error("two offers");
+
+    for (const { request } of [first, second]) {
+      connector.send({ type: "session-offer-ok", request, channelId: "c00000000000000b" });
+    }
+
+    expect(connector.last("session-close").session).toBe(second.session);
+    expect(agent.got("session-open-ok").map(({ session }) => session)).toEqual([
+      first.session,
+      first.session,
+    ]);
+    expect(bench.state.figures).toMatchObject({ sessions: 1, channels: 1 });
+  });
+
+  test("a late answer does not close the session that came into force by another offer", () => {
+    const bench = new RelayBench();
+    const connector = bench.connector("one", ["echo"]);
+    const agent = bench.agent("alice", ["echo"]);
+    const held = { connector: connector.instance, session: HELD };
+    agent.open("echo", held);
+    const { request } = connector.last("session-offer");
+    bench.advance(seconds(4));
+    agent.open("echo", held);
+    connector.accept();
+
+    connector.send({ type: "session-offer-ok", request, channelId: "c00000000000000b" });
+
+    expect(connector.got("session-close")).toEqual([]);
+    expect(agent.last("session-open-ok").session).toBe(HELD);
   });
 
   test("two that claim one id at once get two", () => {
