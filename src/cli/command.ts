@@ -1,5 +1,6 @@
 /** What a command is: plain data for parsing, help and completion, and a function that runs it. */
 import type { Writable } from "node:stream";
+import type { OpenEndpoint } from "../transport/endpoint.ts";
 import type { ExitCode } from "./exit.ts";
 import type { ConfigFlag, FlagValue } from "./load-config.ts";
 
@@ -40,6 +41,8 @@ export interface Console {
   /** For people. */
   readonly stderr: Writable;
   readonly environment: Readonly<Record<string, string | undefined>>;
+  /** Loads the data plane. Absent in a build that has none. */
+  readonly loadDataPlane?: () => Promise<OpenEndpoint>;
 }
 
 /** Returns `out` of `-o, --out <dir>`. */

@@ -5,10 +5,24 @@
  * the data plane cannot be loaded.
  */
 import type { Command, Flag } from "./command.ts";
+import { ROLE_FLAGS, type RoleName } from "./role-flags.ts";
 
 const JSON_FLAG: Flag = { flag: "--json", help: "print JSON for scripts" };
+const CONTROL_FLAG: Flag = { flag: "--control-socket <path>", help: "socket of the running agent" };
 
 export const COMMANDS: readonly Command[] = [
+  role("relay", "Connect agents and connectors without reading their traffic", [
+    "ztna relay --config relay.yaml",
+  ]),
+  role("connector", "Provide services next to which it runs", [
+    "ztna connector --relay relay.example:4433 --service echo-service --backend 127.0.0.1:8080 \\",
+    "    --certificate connector.crt --key connector.key --ca ca.crt",
+  ]),
+  role("agent", "Reach services", [
+    "ztna agent --config agent.yaml --forward 8080=echo-service:80",
+    "ztna agent --config agent.yaml --socks 127.0.0.1:1080",
+    "ztna agent --config agent.yaml --tun ztna0",
+  ]),
   {
     name: "pki",
     summary: "Make an authority and certificates, and explain them",
@@ -55,6 +69,25 @@ export const COMMANDS: readonly Command[] = [
     ],
   },
   {
+    name: "status",
+    summary: "Show services, sessions and paths of the running agent",
+    flags: [JSON_FLAG, CONTROL_FLAG],
+    run: async (it) => (await import("./commands/status.ts")).showStatus(it),
+  },
+  {
+    name: "ping",
+    summary: "Measure the way to a service through the running agent",
+    arguments: ["<service>"],
+    flags: [
+      { flag: "-c, --count <count>", help: "how many (4)" },
+      { flag: "-i, --interval <seconds>", help: "seconds between two (1)" },
+      { flag: "-s, --size <octets>", help: "octets of payload (56)" },
+      JSON_FLAG,
+      CONTROL_FLAG,
+    ],
+    run: async (it) => (await import("./commands/ping.ts")).ping(it),
+  },
+  {
     name: "check-config",
     summary: "Judge a configuration and its certificates without starting anything",
     arguments: ["<role>", "<file>"],
@@ -75,3 +108,19 @@ export const COMMANDS: readonly Command[] = [
     run: async (it) => (await import("./commands/completion.ts")).printCompletion(it, COMMANDS),
   },
 ];
+
+function role(name: RoleName, summary: string, examples: readonly string[]): Command {
+  const { flags, renamedFlags } = ROLE_FLAGS[name];
+  return {
+    name,
+    summary,
+    flags: [
+      { flag: "--config <file>", help: "configuration, YAML or JSON" },
+      { flag: "--print-config", help: "print each value with its origin, and end" },
+    ],
+    configFlags: flags,
+    renamedFlags,
+    examples,
+    run: async (it) => (await import("./commands/role.ts")).runRole(name, it),
+  };
+}

@@ -48,6 +48,8 @@ export async function runUntilEnded(
     stopReloading();
     if ("failure" in ended) {
       log.error("data plane died", { detail: ended.failure });
+      // What is left is to remove sockets and to remember: not to be waited for without end.
+      await stopWithin(role, "data plane died", signals, surroundings);
       return ExitCode.Bug;
     }
 
@@ -62,12 +64,12 @@ export async function runUntilEnded(
 
 async function stopWithin(
   role: RunningRole,
-  signal: Signal,
+  reason: string,
   signals: SignalQueue,
   { wait, log }: Surroundings,
 ): Promise<void> {
   const outcome = await Promise.race([
-    role.stop(signal).then(() => "stopped" as const),
+    role.stop(reason).then(() => "stopped" as const),
     signals.next().then(() => "told twice" as const),
     wait(STOP_DEADLINE).then(() => "overran" as const),
   ]);

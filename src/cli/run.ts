@@ -6,6 +6,7 @@
  */
 import { CommanderError, Command as Parser } from "commander";
 import { OperatorError } from "../base/error.ts";
+import { flushed } from "../observability/flushed.ts";
 import { type Command, type Console, type Flag, nameOfFlag } from "./command.ts";
 import { COMMANDS } from "./commands.ts";
 import { describeFailure, ExitCode } from "./exit.ts";
@@ -19,7 +20,7 @@ export async function main(argv: readonly string[]): Promise<never> {
     stderr: process.stderr,
     environment: process.env,
   });
-  await Promise.all([process.stdout, process.stderr].map(flush));
+  await Promise.all([process.stdout, process.stderr].map(flushed));
   process.exit(exitCode);
 }
 
@@ -148,12 +149,4 @@ function unknownCommand(command: Command, typed: string): OperatorError {
 
 function seeHelp({ name }: Command): string {
   return name === PROGRAM.name ? "See `ztna --help`." : `See \`ztna help ${name}\`.`;
-}
-
-function flush(stream: NodeJS.WriteStream): Promise<void> {
-  return new Promise((resolve) => {
-    // A reader that went away is no reason to wait.
-    stream.once("error", () => resolve());
-    stream.write("", () => resolve());
-  });
 }

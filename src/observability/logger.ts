@@ -11,6 +11,7 @@
 import type { Writable } from "node:stream";
 import { type Logger as Pino, pino } from "pino";
 import { prettyFactory } from "pino-pretty";
+import { flushed } from "./flushed.ts";
 import type { Level, LogFields, LogMessage, MessageAt } from "./log-events.ts";
 
 export interface Logger {
@@ -21,7 +22,7 @@ export interface Logger {
   error(message: MessageAt<"error">, fields?: LogFields): void;
   /** Records who asked for which service, what was decided and by which rule, at any level. */
   audit(fields: AuditFields): void;
-  /** Resolves when everything said so far has left the process or can no longer do so. */
+  /** Resolves when everything said so far has left the process, or soon if it cannot. */
   flush(): Promise<void>;
 }
 
@@ -100,9 +101,6 @@ class LineSink {
   }
 
   flush(): Promise<void> {
-    return new Promise((resolve) => {
-      if (this.#output.destroyed || this.#output.writableLength === 0) resolve();
-      else this.#output.write("", () => resolve());
-    });
+    return flushed(this.#output);
   }
 }

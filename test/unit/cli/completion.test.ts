@@ -4,9 +4,9 @@ import { completionScript } from "../../../src/cli/completion.ts";
 
 describe("completion", () => {
   test.each([
-    { name: "commands", words: ["ztna", "ve"], expected: ["version"] },
+    { name: "commands", words: ["ztna", "re"], expected: ["relay"] },
     { name: "nested commands", words: ["ztna", "pki", "i"], expected: ["init", "issue"] },
-    { name: "flags of a command", words: ["ztna", "version", "--j"], expected: ["--json"] },
+    { name: "flags of a role", words: ["ztna", "relay", "--li"], expected: ["--listen"] },
     {
       name: "flags of a nested command",
       words: ["ztna", "pki", "issue", "agent", "--all"],
@@ -19,7 +19,7 @@ describe("completion", () => {
     },
     {
       name: "files behind a flag that takes a value",
-      words: ["ztna", "pki", "init", "--out", "tsconfig.j"],
+      words: ["ztna", "relay", "--config", "tsconfig.j"],
       expected: ["tsconfig.json"],
     },
   ] as Offer[])("bash offers $name", ({ words, expected }) => {

@@ -54,8 +54,18 @@ describe("a running role", () => {
     fail("the thread panicked");
 
     expect(await ended).toBe(ExitCode.Bug);
-    expect(stops).toEqual([]);
-    expect(said()).toEqual(["data plane died"]);
+    expect(stops).toEqual(["data plane died"]);
+    expect(said()).toEqual(["data plane died", "role stopped"]);
+  });
+
+  test("a role that cannot go on and cannot stop either still ends", async () => {
+    const { ended, fail, waits } = start({ stop: () => new Promise(() => {}) });
+
+    fail("the thread panicked");
+    await flush();
+    waits.shift()?.();
+
+    expect(await ended).toBe(ExitCode.Bug);
   });
 
   test("SIGHUP reloads each time and goes on", async () => {

@@ -10,18 +10,18 @@ describe("command line", () => {
     const { exitCode, stdout, stderr } = await ztna("--help");
 
     expect([exitCode, stderr]).toEqual([0, ""]);
-    for (const name of ["pki", "version", "completion"]) {
+    for (const name of ["relay", "connector", "agent", "pki", "status", "ping", "check-config"]) {
       expect(stdout).toMatch(new RegExp(`^  ${name}\\b`, "m"));
     }
   });
 
-  test.each([{ argv: ["pki", "show", "--help"] }, { argv: ["pki", "help", "show"] }])(
-    "$argv shows the flags of the command",
+  test.each([{ argv: ["relay", "--help"] }, { argv: ["help", "relay"] }])(
+    "$argv shows the flags of the role",
     async ({ argv }) => {
       const { exitCode, stdout } = await ztna(...argv);
 
       expect(exitCode).toBe(0);
-      expect(stdout).toContain("--json");
+      expect(stdout).toContain("--listen <address>");
     },
   );
 
@@ -29,8 +29,8 @@ describe("command line", () => {
     { name: "no command", argv: [], stderr: /^Usage: ztna/ },
     {
       name: "a command that is nearly one",
-      argv: ["pky"],
-      stderr: /^error\[USAGE\]: ztna has no command pky\n {2}hint: Did you mean pki\?\n$/,
+      argv: ["relya"],
+      stderr: /^error\[USAGE\]: ztna has no command relya\n {2}hint: Did you mean relay\?\n$/,
     },
     {
       name: "a command like no other",
@@ -46,6 +46,16 @@ describe("command line", () => {
       name: "a flag that is nearly one",
       argv: ["pki", "init", "--ouut=1"],
       stderr: /^error\[USAGE\]: init has no flag --ouut\n {2}hint: Did you mean --out\?\n$/,
+    },
+    {
+      name: "a flag of the predecessor's relay",
+      argv: ["relay", "--port", "4433"],
+      stderr: /relay has no flag --port\n {2}hint: Write --listen 0\.0\.0\.0:PORT\.\n$/,
+    },
+    {
+      name: "a flag of the predecessor's connector",
+      argv: ["connector", "--server", "a:1"],
+      stderr: /connector has no flag --server\n {2}hint: Write --relay HOST:PORT\.\n$/,
     },
     {
       name: "a flag without its value",
@@ -170,6 +180,30 @@ describe("ztna pki", () => {
 
     expect(result).toMatchObject({ exitCode: 3, stdout: "" });
     expect(result.stderr).not.toContain("hunter2");
+  });
+});
+
+describe("ztna relay", () => {
+  test("prints its configuration with origins and starts nothing", async () => {
+    const flags = ["--certificate", "a.crt", "--key", "a.key", "--ca", "ca.crt"];
+
+    const { exitCode, stdout } = await ztna("relay", "--print-config", ...flags);
+
+    expect(exitCode).toBe(0);
+    expect(stdout).toMatch(/^certificate: "a\.crt" +# flag --certificate$/m);
+    expect(stdout).toMatch(/^listen: \["0\.0\.0\.0:4433"\] +# default$/m);
+  });
+
+  test("says what is missing and how to set it", async () => {
+    const { exitCode, stderr } = await ztna("relay");
+
+    expect(exitCode).toBe(3);
+    expect(stderr).toStartWith(
+      "error[CONFIG_INVALID]: certificate: is missing\n  and key: is missing",
+    );
+    expect(stderr).toContain(
+      "hint: Set certificate in the configuration file, ZTNA_CERTIFICATE or --certificate.\n",
+    );
   });
 });
 

@@ -70,6 +70,21 @@ describe("logger", () => {
     expect(() => log.info("leg up")).not.toThrow();
   });
 
+  test("flushing waits for a reader that reads and gives up on one that does not", async () => {
+    const output = new StalledReader();
+    const log = createLogger({ level: "info", role: "relay", output, pretty: false });
+    log.info("leg up");
+    log.info("role stopped");
+
+    await log.flush();
+    const unread = output.text;
+    await output.resume();
+    await log.flush();
+
+    expect(unread).not.toContain("role stopped");
+    expect(output.text).toContain("role stopped");
+  });
+
   test("a terminal gets readable lines", () => {
     const { log, text } = newLogger({ pretty: true });
 
