@@ -1,0 +1,369 @@
+//! The relay's blind forwarding of tunnel packets between two legs' addresses.
+//!
+//! ```text
+//!  0                1                            9
+//!  +----------------+----------------------------+---------------------------------+
+//!  | 01rrrrrr       | channel id (8)             | QUIC packet or STUN check       |
+//!  +----------------+----------------------------+---------------------------------+
+//! ```
+//!
+//! - **The id that comes in is the one the relay issued for that side; the id that goes out is the one
+//!   the other side's client issued.** Nothing else of the frame changes and nothing of it is read
+//!   beyond the first octet of the payload.
+//! - **Only the address of a channel's leg may use it.** The table never learns an address from a
+//!   packet: the owner sets it when a leg is admitted or moves, and takes it away when a leg is lost.
+//! - **What is not forwarded is dropped and counted, never answered.**
+//! - **One look-up a packet and no allocation.** Addresses are kept in the channel, so moving a leg
+//!   costs a walk over its channels and forwarding costs nothing more.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::time::Instant;
+
+use slab::Slab;
+
+use crate::command::ChannelSide;
+use crate::demux::IdMap;
+use crate::id::{ConnectionHandle, WireId};
+use crate::rate_limit::RateLimit;
+
+mod figures;
+mod legs;
+
+pub use figures::{ChannelCounters, ChannelDrop, ChannelTraffic};
+use legs::Legs;
+
+/// Octets before the payload.
+pub const PREFIX_BYTES: usize = 1 + WireId::LENGTH;
+
+/// Smallest payload: a STUN header.
+pub const PAYLOAD_BYTES_MIN: usize = 20;
+
+/// Largest payload: an Ethernet MTU, above every size that paths are raised to.
+pub const PAYLOAD_BYTES_MAX: usize = 1_500;
+
+/// A limited channel saves up this part of a second's bits.
+const BURST_PART_OF_SECOND: u64 = 20;
+
+/// Smallest burst: one GRO train, or a slow channel would never pass one.
+const BURST_BYTES_MIN: u64 = 65_536;
+
+/// Why a channel cannot be opened: the owner's mistake, for its peers' ids are not keys here.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum ChannelOpenError {
+    /// Both sides have the same id, or one of them is no channel id.
+    #[error("{0:?} is no id for a side of a channel")]
+    InvalidId(WireId),
+    /// Another channel has the id.
+    #[error("{0:?} belongs to another channel")]
+    IdInUse(WireId),
+}
+
+/// All channels of a relay.
+#[derive(Debug, Default)]
+pub struct ChannelTable {
+    by_relay_id: IdMap<usize>,
+    sides: Slab<Side>,
+    legs: Legs,
+    counters: ChannelCounters,
+}
+
+/// One direction: what comes in with its id goes out to the other side.
+#[derive(Debug)]
+struct Side {
+    /// Where frames with this id must come from.
+    source: Option<SocketAddr>,
+    /// Where they go: the other side's leg.
+    destination: Option<SocketAddr>,
+    /// The id they go out with.
+    send_id: WireId,
+    limit: Option<RateLimit>,
+    traffic: ChannelTraffic,
+    relay_id: WireId,
+    leg: ConnectionHandle,
+    /// The other direction.
+    other: usize,
+}
+
+impl ChannelTable {
+    /// Creates an empty table.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Pairs two legs. A channel that has both ids is replaced: its legs, client ids and rate are the
+    /// ones given here, its traffic counts go on. `rate_bps` counts each way, 0 = no limit.
+    ///
+    /// Legs without an address are suspended until [`Self::set_leg_address`]. How many channels a leg
+    /// may have is the caller's to bound.
+    pub fn open(
+        &mut self,
+        a: ChannelSide,
+        b: ChannelSide,
+        rate_bps: u64,
+        now: Instant,
+    ) -> Result<(), ChannelOpenError> {
+        for (id, other) in [(a.relay_id, b.relay_id), (b.relay_id, a.relay_id)] {
+            if !id.is_channel() || id == other {
+                return Err(ChannelOpenError::InvalidId(id));
+            }
+        }
+        let traffic = self.take_replaced(a.relay_id, b.relay_id)?;
+
+        let a_index = self.insert(a, b, traffic, rate_bps, now);
+        let b_index = self.insert(b, a, ChannelTraffic::default(), rate_bps, now);
+        for (index, other) in [(a_index, b_index), (b_index, a_index)] {
+            if let Some(side) = self.sides.get_mut(index) {
+                side.other = other;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the channel that has this relay id on either side; returns its traffic.
+    pub fn close(&mut self, relay_id: WireId) -> Option<ChannelTraffic> {
+        let index = *self.by_relay_id.get(&relay_id)?;
+        let other = self.sides.get(index)?.other;
+
+        let mut total = ChannelTraffic::default();
+        for index in [index, other] {
+            let side = self.sides.try_remove(index)?;
+            self.by_relay_id.remove(&side.relay_id);
+            self.legs.detach(side.leg, index);
+            total.packets += side.traffic.packets;
+            total.bytes += side.traffic.bytes;
+        }
+        Some(total)
+    }
+
+    /// Gives the channels of one leg to the leg that supersedes it, with the address of the latter.
+    pub fn move_leg(&mut self, from: ConnectionHandle, to: ConnectionHandle) {
+        if from == to {
+            return;
+        }
+        let address = self.legs.address(to);
+        for index in self.legs.detach_all(from) {
+            if let Some(side) = self.sides.get_mut(index) {
+                side.leg = to;
+            }
+            self.legs.attach(to, index);
+            self.set_side_address(index, address);
+        }
+    }
+
+    /// Sets where a leg is, from which its frames must come and to which they are sent. `None`
+    /// suspends its channels.
+    pub fn set_leg_address(&mut self, leg: ConnectionHandle, address: Option<SocketAddr>) {
+        for index in self.legs.set_address(leg, address) {
+            self.set_side_address(index, address);
+        }
+    }
+
+    /// Forgets a leg that ended, with every channel it still has; returns their relay ids on its side.
+    pub fn remove_leg(&mut self, leg: ConnectionHandle) -> Vec<WireId> {
+        let indices = self.legs.detach_all(leg);
+        let ids: Vec<_> =
+            indices.iter().filter_map(|index| Some(self.sides.get(*index)?.relay_id)).collect();
+        for id in &ids {
+            self.close(*id);
+        }
+        self.legs.forget(leg);
+        ids
+    }
+
+    /// Rewrites the id of a frame in place and returns where it goes, or counts why it goes nowhere.
+    #[inline]
+    pub fn forward(
+        &mut self,
+        frame: &mut [u8],
+        source: SocketAddr,
+        now: Instant,
+    ) -> Result<SocketAddr, ChannelDrop> {
+        let outcome = self.try_forward(frame, source, now);
+        if let Err(reason) = outcome
+            && let Some(count) = self.counters.drops.get_mut(reason as usize)
+        {
+            *count += 1;
+        }
+        outcome
+    }
+
+    /// Forwards the frames of one received train: `buffer` in pieces of `stride` octets, the last of
+    /// which may be shorter. Calls `out` once for each run of neighbours with one destination, with
+    /// their range and their stride: each call is one GSO send.
+    pub fn forward_train(
+        &mut self,
+        buffer: &mut [u8],
+        stride: usize,
+        source: SocketAddr,
+        now: Instant,
+        out: &mut impl FnMut(SocketAddr, Range<usize>, usize),
+    ) {
+        if buffer.is_empty() {
+            return;
+        }
+        let stride = if stride == 0 { buffer.len() } else { stride };
+
+        let mut run: Option<(SocketAddr, Range<usize>)> = None;
+        let mut start = 0;
+        for frame in buffer.chunks_mut(stride) {
+            let end = start + frame.len();
+            match (self.forward(frame, source, now), &mut run) {
+                (Ok(destination), Some((current, range))) if *current == destination => {
+                    range.end = end;
+                }
+                (Ok(destination), _) => {
+                    if let Some((current, range)) = run.replace((destination, start..end)) {
+                        out(current, range, stride);
+                    }
+                }
+                (Err(_), _) => {
+                    if let Some((current, range)) = run.take() {
+                        out(current, range, stride);
+                    }
+                }
+            }
+            start = end;
+        }
+        if let Some((current, range)) = run {
+            out(current, range, stride);
+        }
+    }
+
+    /// Returns whether a channel has this relay id.
+    pub fn contains(&self, relay_id: WireId) -> bool {
+        self.by_relay_id.contains_key(&relay_id)
+    }
+
+    /// Returns what the channel with this relay id on either side carried.
+    pub fn traffic(&self, relay_id: WireId) -> Option<ChannelTraffic> {
+        let side = self.sides.get(*self.by_relay_id.get(&relay_id)?)?;
+        let other = self.sides.get(side.other)?;
+        Some(ChannelTraffic {
+            packets: side.traffic.packets + other.traffic.packets,
+            bytes: side.traffic.bytes + other.traffic.bytes,
+        })
+    }
+
+    /// Returns the figures of all channels, closed ones included.
+    pub const fn counters(&self) -> &ChannelCounters {
+        &self.counters
+    }
+
+    /// Returns how many channels a leg has.
+    pub fn channels_of(&self, leg: ConnectionHandle) -> usize {
+        self.legs.channels(leg)
+    }
+
+    /// Returns how many channels are open.
+    pub fn len(&self) -> usize {
+        self.sides.len() / 2
+    }
+
+    /// Returns whether no channel is open.
+    pub fn is_empty(&self) -> bool {
+        self.sides.is_empty()
+    }
+
+    #[inline]
+    fn try_forward(
+        &mut self,
+        frame: &mut [u8],
+        source: SocketAddr,
+        now: Instant,
+    ) -> Result<SocketAddr, ChannelDrop> {
+        let length = frame.len();
+        if length < PREFIX_BYTES + PAYLOAD_BYTES_MIN {
+            return Err(ChannelDrop::TooShort);
+        }
+        if length > PREFIX_BYTES + PAYLOAD_BYTES_MAX {
+            return Err(ChannelDrop::TooLong);
+        }
+        let Some(([first, id @ ..], [inner, ..])) = frame.split_first_chunk_mut::<PREFIX_BYTES>()
+        else {
+            return Err(ChannelDrop::TooShort);
+        };
+        if *first & 0xc0 != 0x40 || matches!(*inner, 0x04..=0x3f) {
+            return Err(ChannelDrop::Malformed);
+        }
+        let id: &mut [u8; WireId::LENGTH] = id;
+
+        let index = *self.by_relay_id.get(&WireId(*id)).ok_or(ChannelDrop::UnknownChannel)?;
+        let side = self.sides.get_mut(index).ok_or(ChannelDrop::UnknownChannel)?;
+        let (Some(expected), Some(destination)) = (side.source, side.destination) else {
+            return Err(ChannelDrop::Suspended);
+        };
+        if expected != source {
+            return Err(ChannelDrop::WrongSource);
+        }
+        if let Some(limit) = &mut side.limit
+            && !limit.try_spend(u32::try_from(length).unwrap_or(u32::MAX), now)
+        {
+            return Err(ChannelDrop::RateExceeded);
+        }
+
+        *id = side.send_id.0;
+        let payload = (length - PREFIX_BYTES) as u64;
+        side.traffic.packets += 1;
+        side.traffic.bytes += payload;
+        self.counters.packets += 1;
+        self.counters.bytes += payload;
+        Ok(destination)
+    }
+
+    /// Inserts one direction; the caller ties it to the other.
+    fn insert(
+        &mut self,
+        side: ChannelSide,
+        peer: ChannelSide,
+        traffic: ChannelTraffic,
+        rate_bps: u64,
+        now: Instant,
+    ) -> usize {
+        let index = self.sides.insert(Side {
+            source: self.legs.address(side.leg),
+            destination: self.legs.address(peer.leg),
+            send_id: peer.client_id,
+            limit: (rate_bps > 0).then(|| new_limit(rate_bps, now)),
+            traffic,
+            relay_id: side.relay_id,
+            leg: side.leg,
+            other: usize::MAX,
+        });
+        self.by_relay_id.insert(side.relay_id, index);
+        self.legs.attach(side.leg, index);
+        index
+    }
+
+    /// Removes the channel that has both ids and returns its traffic; refuses ids of two channels.
+    fn take_replaced(&mut self, a: WireId, b: WireId) -> Result<ChannelTraffic, ChannelOpenError> {
+        match (self.by_relay_id.get(&a), self.by_relay_id.get(&b)) {
+            (None, None) => Ok(ChannelTraffic::default()),
+            (Some(_), None) => Err(ChannelOpenError::IdInUse(a)),
+            (None, Some(_)) => Err(ChannelOpenError::IdInUse(b)),
+            (Some(side_a), Some(side_b)) => {
+                if self.sides.get(*side_a).is_none_or(|side| side.other != *side_b) {
+                    return Err(ChannelOpenError::IdInUse(a));
+                }
+                Ok(self.close(a).unwrap_or_default())
+            }
+        }
+    }
+
+    fn set_side_address(&mut self, index: usize, address: Option<SocketAddr>) {
+        let Some(side) = self.sides.get_mut(index) else { return };
+        side.source = address;
+        let other = side.other;
+        if let Some(other) = self.sides.get_mut(other) {
+            other.destination = address;
+        }
+    }
+}
+
+fn new_limit(rate_bps: u64, now: Instant) -> RateLimit {
+    let burst = (rate_bps / 8 / BURST_PART_OF_SECOND).max(BURST_BYTES_MIN);
+    RateLimit::new(rate_bps, u32::try_from(burst).unwrap_or(u32::MAX), now)
+}
+
+#[cfg(test)]
+mod tests;

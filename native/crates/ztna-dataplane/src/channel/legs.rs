@@ -1,0 +1,69 @@
+//! Which leg is where, and which sides of channels are its own.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
+
+use crate::id::ConnectionHandle;
+
+/// Addresses of legs, known or awaited, with the sides that need them.
+#[derive(Debug, Default)]
+pub(super) struct Legs {
+    entries: HashMap<ConnectionHandle, Leg>,
+}
+
+#[derive(Debug, Default)]
+struct Leg {
+    address: Option<SocketAddr>,
+    /// Indices of its sides, in order so that a walk over them is the same each time.
+    sides: BTreeSet<usize>,
+}
+
+impl Legs {
+    pub(super) fn address(&self, leg: ConnectionHandle) -> Option<SocketAddr> {
+        self.entries.get(&leg)?.address
+    }
+
+    pub(super) fn channels(&self, leg: ConnectionHandle) -> usize {
+        self.entries.get(&leg).map_or(0, |leg| leg.sides.len())
+    }
+
+    pub(super) fn attach(&mut self, leg: ConnectionHandle, side: usize) {
+        self.entries.entry(leg).or_default().sides.insert(side);
+    }
+
+    pub(super) fn detach(&mut self, leg: ConnectionHandle, side: usize) {
+        let Some(entry) = self.entries.get_mut(&leg) else { return };
+        entry.sides.remove(&side);
+        if entry.sides.is_empty() && entry.address.is_none() {
+            self.entries.remove(&leg);
+        }
+    }
+
+    pub(super) fn detach_all(&mut self, leg: ConnectionHandle) -> Vec<usize> {
+        let Some(entry) = self.entries.get_mut(&leg) else { return Vec::new() };
+        let sides = std::mem::take(&mut entry.sides).into_iter().collect();
+        if entry.address.is_none() {
+            self.entries.remove(&leg);
+        }
+        sides
+    }
+
+    pub(super) fn forget(&mut self, leg: ConnectionHandle) {
+        self.entries.remove(&leg);
+    }
+
+    /// Sets an address and returns the sides that must learn it.
+    pub(super) fn set_address(
+        &mut self,
+        leg: ConnectionHandle,
+        address: Option<SocketAddr>,
+    ) -> Vec<usize> {
+        let entry = self.entries.entry(leg).or_default();
+        entry.address = address;
+        let sides: Vec<_> = entry.sides.iter().copied().collect();
+        if sides.is_empty() && address.is_none() {
+            self.entries.remove(&leg);
+        }
+        sides
+    }
+}

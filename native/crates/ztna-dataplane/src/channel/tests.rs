@@ -1,0 +1,363 @@
+use super::*;
+use crate::test_support::{epoch, seeded};
+use serde_json::Value;
+use std::time::Duration;
+
+mod trains;
+
+const AGENT: ConnectionHandle = ConnectionHandle(1);
+const CONNECTOR: ConnectionHandle = ConnectionHandle(2);
+const NEWER: ConnectionHandle = ConnectionHandle(3);
+
+const TO_RELAY_A: WireId = WireId(*b"relay-a\x01");
+const TO_RELAY_B: WireId = WireId(*b"relay-b\x01");
+const TO_AGENT: WireId = WireId(*b"agent-i\x01");
+const TO_CONNECTOR: WireId = WireId(*b"connect\x01");
+
+#[test]
+fn a_frame_goes_to_the_other_leg_with_the_id_that_its_client_chose() {
+    let mut table = open_table(0);
+    let mut frame = frame(TO_RELAY_A, 0x41, 100);
+    let before = frame.clone();
+
+    assert_eq!(table.forward(&mut frame, agent(), epoch()), Ok(connector()));
+
+    assert_eq!(frame[1..9], TO_CONNECTOR.0);
+    assert_eq!((frame[0], &frame[9..]), (before[0], &before[9..]));
+}
+
+#[test]
+fn both_directions_are_forwarded() {
+    let mut table = open_table(0);
+    let mut frame = frame(TO_RELAY_B, 0xc3, 1_200);
+
+    assert_eq!(table.forward(&mut frame, connector(), epoch()), Ok(agent()));
+
+    assert_eq!(frame[1..9], TO_AGENT.0);
+}
+
+#[test]
+fn the_vectors_of_the_protocol_are_forwarded_as_they_say() {
+    let text = include_str!("../../../../../test/vectors/channel.json");
+    let vectors: Value = serde_json::from_str(text).unwrap();
+    let id = |text: &Value| WireId(hex(text).try_into().unwrap());
+    for case in vectors["forward"].as_array().unwrap() {
+        let mut table = ChannelTable::new();
+        table.set_leg_address(AGENT, Some(agent()));
+        table.set_leg_address(CONNECTOR, Some(connector()));
+        let a = ChannelSide {
+            leg: AGENT,
+            relay_id: id(&vectors["agent"]["relayId"]),
+            client_id: id(&vectors["agent"]["clientId"]),
+        };
+        let b = ChannelSide {
+            leg: CONNECTOR,
+            relay_id: id(&vectors["connector"]["relayId"]),
+            client_id: id(&vectors["connector"]["clientId"]),
+        };
+        table.open(a, b, 0, epoch()).unwrap();
+        let mut frame = hex(&case["wire"]);
+        let source = if case["from"] == "agent" { agent() } else { connector() };
+
+        let outcome = table.forward(&mut frame, source, epoch());
+
+        match case["drop"].as_str() {
+            Some(reason) => {
+                assert_eq!(outcome.unwrap_err().to_string(), reason, "{}", case["name"]);
+            }
+            None => {
+                assert!(outcome.is_ok(), "{}", case["name"]);
+                assert_eq!(frame, hex(&case["forwarded"]), "{}", case["name"]);
+            }
+        }
+    }
+}
+
+#[test]
+fn payloads_of_20_and_1500_pass_and_of_19_and_1501_do_not() {
+    let mut table = open_table(0);
+    let mut forward = |payload| {
+        table.forward(&mut frame(TO_RELAY_A, 0x40, payload), agent(), epoch()).map(|_| ())
+    };
+
+    assert_eq!(forward(20), Ok(()));
+    assert_eq!(forward(1_500), Ok(()));
+    assert_eq!(forward(19), Err(ChannelDrop::TooShort));
+    assert_eq!(forward(1_501), Err(ChannelDrop::TooLong));
+    assert_eq!(dropped(&table, ChannelDrop::TooShort), 1);
+    assert_eq!(dropped(&table, ChannelDrop::TooLong), 1);
+}
+
+#[test]
+fn only_payloads_that_begin_like_a_tunnel_packet_pass() {
+    let mut table = open_table(0);
+    for inner in 0..=u8::MAX {
+        let outcome = table.forward(&mut frame(TO_RELAY_A, inner, 20), agent(), epoch());
+
+        let expected = if matches!(inner, 0x04..=0x3f) {
+            Err(ChannelDrop::Malformed)
+        } else {
+            Ok(connector())
+        };
+        assert_eq!(outcome, expected, "payload begins {inner:#04x}");
+    }
+}
+
+#[test]
+fn a_frame_that_is_no_short_header_is_dropped() {
+    let mut table = open_table(0);
+    for first in [0x00, 0x3f, 0x80, 0xc0, 0xff] {
+        let mut frame = frame(TO_RELAY_A, 0x40, 20);
+        frame[0] = first;
+
+        let outcome = table.forward(&mut frame, agent(), epoch());
+
+        assert_eq!(outcome, Err(ChannelDrop::Malformed), "frame begins {first:#04x}");
+    }
+}
+
+#[test]
+fn an_unknown_id_and_a_client_id_are_dropped() {
+    let mut table = open_table(0);
+    for id in [WireId([1; 8]), TO_AGENT, TO_CONNECTOR] {
+        let mut frame = frame(id, 0x40, 20);
+        let before = frame.clone();
+
+        let outcome = table.forward(&mut frame, agent(), epoch());
+
+        assert_eq!(outcome, Err(ChannelDrop::UnknownChannel));
+        assert_eq!(frame, before, "a dropped frame is left as it was");
+    }
+}
+
+#[test]
+fn another_address_cannot_use_a_channel_and_changes_nothing() {
+    let mut table = open_table(0);
+    let mut other_port = agent();
+    other_port.set_port(1);
+
+    for source in [other_port, connector()] {
+        let outcome = table.forward(&mut frame(TO_RELAY_A, 0x40, 20), source, epoch());
+        assert_eq!(outcome, Err(ChannelDrop::WrongSource));
+    }
+
+    assert!(table.forward(&mut frame(TO_RELAY_A, 0x40, 20), agent(), epoch()).is_ok());
+    assert_eq!(dropped(&table, ChannelDrop::WrongSource), 2);
+}
+
+#[test]
+fn a_lost_leg_suspends_its_channels_in_both_directions_until_it_is_back() {
+    let mut table = open_table(0);
+    table.set_leg_address(CONNECTOR, None);
+
+    for (id, source) in [(TO_RELAY_A, agent()), (TO_RELAY_B, connector())] {
+        let outcome = table.forward(&mut frame(id, 0x40, 20), source, epoch());
+        assert_eq!(outcome, Err(ChannelDrop::Suspended));
+    }
+
+    let elsewhere = "203.0.113.9:9".parse().unwrap();
+    table.set_leg_address(CONNECTOR, Some(elsewhere));
+    let outcome = table.forward(&mut frame(TO_RELAY_A, 0x40, 20), agent(), epoch());
+    assert_eq!(outcome, Ok(elsewhere));
+    assert_eq!(dropped(&table, ChannelDrop::Suspended), 2);
+}
+
+#[test]
+fn channels_opened_before_their_leg_has_an_address_wait_for_it() {
+    let mut table = ChannelTable::new();
+    table.open(side_a(), side_b(), 0, epoch()).unwrap();
+    table.set_leg_address(AGENT, Some(agent()));
+    assert_eq!(
+        table.forward(&mut frame(TO_RELAY_A, 0x40, 20), agent(), epoch()),
+        Err(ChannelDrop::Suspended)
+    );
+
+    table.set_leg_address(CONNECTOR, Some(connector()));
+
+    assert!(table.forward(&mut frame(TO_RELAY_A, 0x40, 20), agent(), epoch()).is_ok());
+}
+
+#[test]
+fn channels_move_with_their_ids_to_the_leg_that_supersedes() {
+    let mut table = open_table(0);
+    let elsewhere = "203.0.113.9:9".parse().unwrap();
+    table.set_leg_address(NEWER, Some(elsewhere));
+
+    table.move_leg(AGENT, NEWER);
+    table.set_leg_address(AGENT, None);
+
+    let outcome = table.forward(&mut frame(TO_RELAY_A, 0x40, 20), elsewhere, epoch());
+    assert_eq!(outcome, Ok(connector()));
+    let outcome = table.forward(&mut frame(TO_RELAY_B, 0x40, 20), connector(), epoch());
+    assert_eq!(outcome, Ok(elsewhere));
+    let outcome = table.forward(&mut frame(TO_RELAY_A, 0x40, 20), agent(), epoch());
+    assert_eq!(outcome, Err(ChannelDrop::WrongSource));
+    assert_eq!((table.channels_of(AGENT), table.channels_of(NEWER)), (0, 1));
+}
+
+#[test]
+fn opening_a_channel_again_replaces_legs_and_client_ids_and_keeps_its_traffic() {
+    let mut table = open_table(0);
+    assert!(table.forward(&mut frame(TO_RELAY_A, 0x40, 20), agent(), epoch()).is_ok());
+    let renamed = WireId([7; 8]);
+
+    let side_b = ChannelSide { client_id: renamed, ..side_b() };
+    table.open(side_a(), side_b, 0, epoch()).unwrap();
+
+    let mut frame = frame(TO_RELAY_A, 0x40, 20);
+    assert!(table.forward(&mut frame, agent(), epoch()).is_ok());
+    assert_eq!(frame[1..9], renamed.0);
+    assert_eq!(table.len(), 1);
+    assert_eq!(table.traffic(TO_RELAY_B), Some(ChannelTraffic { packets: 2, bytes: 40 }));
+}
+
+#[test]
+fn an_id_of_another_channel_is_refused_and_harms_neither() {
+    let mut table = open_table(0);
+    let other = ChannelSide { relay_id: WireId([9; 8]), ..side_b() };
+
+    let outcome = table.open(side_a(), other, 0, epoch());
+
+    assert_eq!(outcome, Err(ChannelOpenError::IdInUse(TO_RELAY_A)));
+    assert!(table.forward(&mut frame(TO_RELAY_A, 0x40, 20), agent(), epoch()).is_ok());
+    assert!(!table.contains(WireId([9; 8])));
+}
+
+#[test]
+fn ids_that_are_no_channel_ids_or_equal_are_refused() {
+    let mut table = ChannelTable::new();
+    let even = ChannelSide { relay_id: WireId([2; 8]), ..side_a() };
+
+    assert_eq!(
+        table.open(even, side_b(), 0, epoch()),
+        Err(ChannelOpenError::InvalidId(WireId([2; 8])))
+    );
+    assert_eq!(
+        table.open(side_a(), side_a(), 0, epoch()),
+        Err(ChannelOpenError::InvalidId(TO_RELAY_A))
+    );
+    assert!(table.is_empty());
+}
+
+#[test]
+fn a_closed_channel_is_gone_on_both_sides() {
+    for id in [TO_RELAY_A, TO_RELAY_B] {
+        let mut table = open_table(0);
+        assert!(table.forward(&mut frame(TO_RELAY_A, 0x40, 30), agent(), epoch()).is_ok());
+
+        assert_eq!(table.close(id), Some(ChannelTraffic { packets: 1, bytes: 30 }));
+
+        assert_eq!(table.close(id), None);
+        assert!(table.is_empty() && table.by_relay_id.is_empty());
+        assert_eq!((table.channels_of(AGENT), table.channels_of(CONNECTOR)), (0, 0));
+    }
+}
+
+#[test]
+fn a_leg_that_ended_takes_its_channels_with_it() {
+    let mut table = open_table(0);
+
+    assert_eq!(table.remove_leg(AGENT), [TO_RELAY_A]);
+
+    assert!(table.is_empty());
+    assert_eq!(table.legs.address(AGENT), None);
+}
+
+#[test]
+fn a_rate_is_kept_to_the_octet_and_each_way_on_its_own() {
+    // 8 Mbit/s: the burst is 64 KiB, one octet refills in a microsecond.
+    let mut table = open_table(8_000_000);
+    let now = epoch();
+    let mut forward = |id, source, payload, now| {
+        table.forward(&mut frame(id, 0x40, payload), source, now).map(|_| ())
+    };
+
+    for _ in 0..64 {
+        assert_eq!(forward(TO_RELAY_A, agent(), 1_024 - PREFIX_BYTES, now), Ok(()));
+    }
+
+    let limited = Err(ChannelDrop::RateExceeded);
+    assert_eq!(forward(TO_RELAY_A, agent(), 91, now + Duration::from_micros(99)), limited);
+    assert_eq!(forward(TO_RELAY_A, agent(), 91, now + Duration::from_micros(100)), Ok(()));
+    assert_eq!(forward(TO_RELAY_B, connector(), 1_024, now), Ok(()));
+}
+
+#[test]
+fn any_octets_are_forwarded_or_dropped_without_a_panic() {
+    let mut table = open_table(1_000_000);
+    let now = epoch();
+    let valid = frame(TO_RELAY_A, 0x40, 24);
+    seeded(200_000, |random| {
+        let mut data = valid.clone();
+        data.resize(random.usize(0..40), 0);
+        for _ in 0..random.usize(0..3) {
+            let length = data.len();
+            if let Some(octet) = data.get_mut(random.usize(0..length.max(1))) {
+                *octet = random.u8(..);
+            }
+        }
+        check_one_channel_frame(&mut table, &mut data, now);
+    });
+}
+
+fn check_one_channel_frame(table: &mut ChannelTable, data: &mut [u8], now: Instant) {
+    let before = data.to_vec();
+    let counted = total(table);
+
+    let outcome = table.forward(data, agent(), now);
+
+    assert_eq!(total(table), counted + 1, "every frame is counted once");
+    assert_eq!(data.len(), before.len());
+    match outcome {
+        Ok(destination) => {
+            assert_eq!(destination, connector());
+            assert_eq!(data[1..9], TO_CONNECTOR.0);
+            assert_eq!(data[9..], before[9..]);
+        }
+        Err(_) => assert_eq!(data, before),
+    }
+}
+
+fn total(table: &ChannelTable) -> u64 {
+    table.counters().packets + table.counters().drops().map(|(_, count)| count).sum::<u64>()
+}
+
+fn dropped(table: &ChannelTable, reason: ChannelDrop) -> u64 {
+    table.counters().drops().find(|(each, _)| *each == reason).unwrap().1
+}
+
+fn open_table(rate_bps: u64) -> ChannelTable {
+    let mut table = ChannelTable::new();
+    table.set_leg_address(AGENT, Some(agent()));
+    table.set_leg_address(CONNECTOR, Some(connector()));
+    table.open(side_a(), side_b(), rate_bps, epoch()).unwrap();
+    table
+}
+
+fn side_a() -> ChannelSide {
+    ChannelSide { leg: AGENT, relay_id: TO_RELAY_A, client_id: TO_AGENT }
+}
+
+fn side_b() -> ChannelSide {
+    ChannelSide { leg: CONNECTOR, relay_id: TO_RELAY_B, client_id: TO_CONNECTOR }
+}
+
+fn frame(id: WireId, inner: u8, payload: usize) -> Vec<u8> {
+    let mut frame = vec![0x40];
+    frame.extend_from_slice(&id.0);
+    frame.resize(PREFIX_BYTES + payload, 0xab);
+    frame[PREFIX_BYTES] = inner;
+    frame
+}
+
+fn agent() -> SocketAddr {
+    "198.51.100.1:1000".parse().unwrap()
+}
+
+fn connector() -> SocketAddr {
+    "[2001:db8::2]:4434".parse().unwrap()
+}
+
+fn hex(text: &Value) -> Vec<u8> {
+    crate::test_support::hex(text.as_str().unwrap())
+}

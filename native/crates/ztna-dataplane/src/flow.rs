@@ -1,0 +1,8 @@
+//! What flows look like on the wire: the header and answer on their stream, and their datagrams.
+//!
+//! Codecs only: bytes in, values out. Who may open a flow, and what carries it, is decided elsewhere.
+
+pub mod answer;
+pub mod datagram;
+pub mod header;
+pub mod reassembly;
