@@ -1,3 +1,5 @@
+//! Links the addon against the runtime that loads it.
+
 fn main() {
     napi_build::setup();
 }

@@ -1,0 +1,317 @@
+//! One QUIC connection: a leg or a tunnel.
+//!
+//! - **A leg sees its real peer address, a tunnel a made-up one for its whole life**: paths are chosen
+//!   beneath QUIC (`docs/protocol.md`, tunnels and paths).
+//! - **Nothing is read before admission**: the owner judges the leaf first.
+//! - **Stream 0 goes first**: it has urgency 0, flows share urgency 127 in turn.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use crate::buffer_count::Meter;
+use crate::control_frame::{FrameReader, write_frame};
+use crate::event::{ClosedBy, ConnectionKind};
+use crate::flow::reassembly::Reassembler;
+use crate::id::{ConnectionHandle, PairId, WireId};
+use crate::path::{PathId, PathSet};
+use crate::tls::Standing;
+
+pub(crate) type Quic = quiche::Connection;
+
+/// The stream that carries control frames.
+pub(crate) const CONTROL_STREAM: u64 = 0;
+
+/// What QUIC believes to be this side's address (RFC 6666 discard prefix: never on a wire).
+pub(crate) const VIRTUAL_LOCAL: SocketAddr =
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 1)), 1);
+/// What QUIC believes to be a tunnel's peer.
+pub(crate) const VIRTUAL_PEER: SocketAddr =
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 2)), 2);
+
+/// A control frame's body that waits for its stream, in all.
+const CONTROL_BACKLOG_BYTES_MAX: usize = 1 << 20;
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Stage {
+    /// TLS is under way.
+    Handshaking,
+    /// The owner was asked whether to take it.
+    Judging,
+    /// Frames flow.
+    Admitted,
+    /// A close was asked for or received.
+    Closing,
+}
+
+/// A leg or a tunnel.
+pub(crate) struct Connection {
+    pub(crate) handle: ConnectionHandle,
+    pub(crate) quic: Quic,
+    /// Whether the peer dialled.
+    pub(crate) accepted: bool,
+    pub(crate) stage: Stage,
+    pub(crate) kind: Kind,
+    pub(crate) control_in: FrameReader,
+    control_out: VecDeque<u8>,
+    /// The ids that packets to this connection carry.
+    pub(crate) source_ids: Vec<WireId>,
+    /// What the peer's chain was found to be: judged again while the connection lives.
+    pub(crate) standing: Option<Standing>,
+    /// When its timer is armed for; the heap may hold later entries.
+    pub(crate) armed: Option<Instant>,
+    /// Whether it is in the list of connections to drive.
+    pub(crate) dirty: bool,
+    pub(crate) meter: Meter,
+    /// Why this side ended it, when it did.
+    pub(crate) closing: Option<Ending>,
+    /// When the next keepalive PING is due, if this side sends them.
+    pub(crate) keepalive_at: Option<Instant>,
+}
+
+/// How a connection ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Ending {
+    pub(crate) by: ClosedBy,
+    pub(crate) code: u64,
+    pub(crate) application: bool,
+    pub(crate) reason: String,
+}
+
+pub(crate) enum Kind {
+    Leg(Leg),
+    Tunnel(Box<Tunnel>),
+}
+
+/// The addresses of a leg.
+pub(crate) struct Leg {
+    pub(crate) remote: SocketAddr,
+    pub(crate) port: usize,
+    /// The own address that the peer's packets came to.
+    pub(crate) src_ip: Option<IpAddr>,
+    /// When an unanswered PING makes it silent.
+    pub(crate) ping_deadline: Option<Instant>,
+}
+
+/// What a tunnel has besides its QUIC connection.
+pub(crate) struct Tunnel {
+    pub(crate) pair: PairId,
+    pub(crate) paths: PathSet,
+    pub(crate) routes: Vec<Route>,
+    /// Services that may be opened in it.
+    pub(crate) grants: Vec<Rc<str>>,
+    /// Flow key by stream id.
+    pub(crate) flows: BTreeMap<u64, usize>,
+    /// Of `flows`, those of kind UDP and echo.
+    pub(crate) datagram_flows: usize,
+    /// The next stream that the agent opens.
+    pub(crate) next_stream: u64,
+    /// DATAGRAM payloads that wait for room in quiche, oldest first.
+    pub(crate) outgoing: VecDeque<Vec<u8>>,
+    pub(crate) reassembler: Reassembler,
+    /// DATAGRAM payloads that came before their flow's header or socket.
+    pub(crate) early: EarlyDatagrams,
+    /// Flows that wait for send capacity, in turn.
+    pub(crate) starved: VecDeque<usize>,
+    pub(crate) packet_number: u16,
+}
+
+/// Where one path's packets go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Route {
+    pub(crate) path: PathId,
+    pub(crate) port: usize,
+    pub(crate) remote: SocketAddr,
+    /// Of a relayed path.
+    pub(crate) channel: Option<RouteChannel>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RouteChannel {
+    pub(crate) send_id: WireId,
+    pub(crate) receive_id: WireId,
+}
+
+/// Datagrams whose flow is not there yet: at most 64 and 64 KiB, for at most a second.
+#[derive(Default)]
+pub(crate) struct EarlyDatagrams {
+    held: VecDeque<(Instant, u64, Vec<u8>)>,
+    bytes: usize,
+}
+
+impl EarlyDatagrams {
+    const COUNT_MAX: usize = 64;
+    const BYTES_MAX: usize = 65_536;
+    const WAIT: Duration = Duration::from_secs(1);
+
+    /// Keeps a datagram for `stream`; returns whether there was room.
+    pub(crate) fn hold(&mut self, stream: u64, octets: Vec<u8>, now: Instant) -> bool {
+        self.expire(now);
+        if self.held.len() >= Self::COUNT_MAX || self.bytes + octets.len() > Self::BYTES_MAX {
+            return false;
+        }
+        self.bytes += octets.len();
+        self.held.push_back((now, stream, octets));
+        true
+    }
+
+    /// Removes and returns what is held for `stream`, oldest first.
+    pub(crate) fn take(&mut self, stream: u64) -> Vec<Vec<u8>> {
+        let mut taken = Vec::new();
+        self.held.retain_mut(|(_, of, octets)| {
+            if *of != stream {
+                return true;
+            }
+            taken.push(std::mem::take(octets));
+            false
+        });
+        self.bytes -= taken.iter().map(Vec::len).sum::<usize>();
+        taken
+    }
+
+    fn expire(&mut self, now: Instant) {
+        while let Some((at, _, octets)) = self.held.front() {
+            if now < *at + Self::WAIT {
+                return;
+            }
+            self.bytes -= octets.len();
+            self.held.pop_front();
+        }
+    }
+}
+
+impl Connection {
+    pub(crate) fn new(
+        handle: ConnectionHandle,
+        quic: Quic,
+        accepted: bool,
+        kind: Kind,
+        meter: Meter,
+    ) -> Self {
+        Self {
+            handle,
+            quic,
+            accepted,
+            stage: Stage::Handshaking,
+            kind,
+            control_in: FrameReader::new(),
+            control_out: VecDeque::new(),
+            source_ids: Vec::new(),
+            standing: None,
+            armed: None,
+            dirty: false,
+            meter,
+            closing: None,
+            keepalive_at: None,
+        }
+    }
+
+    pub(crate) const fn event_kind(&self) -> ConnectionKind {
+        match self.kind {
+            Kind::Leg(_) => ConnectionKind::Leg,
+            Kind::Tunnel(_) => ConnectionKind::Tunnel,
+        }
+    }
+
+    pub(crate) fn tunnel_mut(&mut self) -> Option<&mut Tunnel> {
+        match &mut self.kind {
+            Kind::Tunnel(tunnel) => Some(tunnel),
+            Kind::Leg(_) => None,
+        }
+    }
+
+    pub(crate) fn tunnel(&self) -> Option<&Tunnel> {
+        match &self.kind {
+            Kind::Tunnel(tunnel) => Some(tunnel),
+            Kind::Leg(_) => None,
+        }
+    }
+
+    pub(crate) fn leg_mut(&mut self) -> Option<&mut Leg> {
+        match &mut self.kind {
+            Kind::Leg(leg) => Some(leg),
+            Kind::Tunnel(_) => None,
+        }
+    }
+
+    /// Queues one control frame; returns false when the peer reads so slowly that it must be closed.
+    pub(crate) fn queue_control(&mut self, body: &[u8]) -> bool {
+        if self.control_out.len() + body.len() > CONTROL_BACKLOG_BYTES_MAX {
+            return false;
+        }
+        let mut frame = Vec::with_capacity(body.len() + 4);
+        if write_frame(body, &mut frame).is_err() {
+            return false;
+        }
+        self.control_out.extend(frame);
+        true
+    }
+
+    /// Hands queued control octets to QUIC as far as it takes them.
+    pub(crate) fn flush_control(&mut self) {
+        while !self.control_out.is_empty() {
+            let (front, _) = self.control_out.as_slices();
+            match self.quic.stream_send(CONTROL_STREAM, front, false) {
+                Ok(0) | Err(_) => return,
+                Ok(sent) => drop(self.control_out.drain(..sent)),
+            }
+        }
+    }
+
+    /// Starts an orderly end with one of our close codes.
+    pub(crate) fn close(&mut self, code: u64, reason: &str) {
+        if self.closing.is_none() {
+            self.closing = Some(Ending {
+                by: ClosedBy::Local,
+                code,
+                application: true,
+                reason: reason.to_owned(),
+            });
+        }
+        self.stage = Stage::Closing;
+        // Done: it is closing already.
+        let _ = self.quic.close(true, code, reason.as_bytes());
+    }
+}
+
+impl Tunnel {
+    pub(crate) fn new(pair: PairId, paths: PathSet) -> Self {
+        Self {
+            pair,
+            paths,
+            routes: Vec::new(),
+            grants: Vec::new(),
+            flows: BTreeMap::new(),
+            datagram_flows: 0,
+            next_stream: 4,
+            outgoing: VecDeque::new(),
+            reassembler: Reassembler::new(),
+            early: EarlyDatagrams::default(),
+            starved: VecDeque::new(),
+            packet_number: 0,
+        }
+    }
+
+    pub(crate) fn is_granted(&self, service: &str) -> bool {
+        self.grants.iter().any(|granted| &**granted == service)
+    }
+
+    pub(crate) fn route(&self, path: PathId) -> Option<Route> {
+        self.routes.iter().copied().find(|route| route.path == path)
+    }
+
+    pub(crate) fn path_of_channel(&self, receive_id: WireId) -> Option<PathId> {
+        self.routes
+            .iter()
+            .find(|route| route.channel.is_some_and(|channel| channel.receive_id == receive_id))
+            .map(|route| route.path)
+    }
+
+    /// Largest DATAGRAM payload that surely fits: a packet of the paths' size less short header,
+    /// packet number, tag and frame header (24) and the peer's connection id (8).
+    pub(crate) fn datagram_payload_max(&self) -> usize {
+        self.paths.datagram_size() - 24 - WireId::LENGTH
+    }
+}

@@ -1,0 +1,362 @@
+//! The agent's side of flows: which tunnel serves a service, who waits for one, what was answered.
+//!
+//! - **A flow waits, its application too**: a SYN is held, a socket is not read, the first datagrams are
+//!   kept within bounds, until a tunnel is granted or the service is refused.
+//! - **Only what a service offers is asked for**: any other port is refused here.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+use crate::command::{AgentService, LocalListener, Protocol};
+use crate::event::{Event, FlowKind};
+use crate::flow::answer::{FlowAnswer, StreamError};
+use crate::flow::header::FlowHeader;
+use crate::socks::{SocksReply, UNSPECIFIED, write_reply};
+use crate::termination::{DatagramKind, TcpRefusal, Unreachable};
+
+use super::flows::{DatagramKey, Flow, Local, Stage};
+use super::local::Listener;
+use super::packets::Link;
+use super::ping::PingSeries;
+use super::plane::Plane;
+
+/// How long a flow waits for a tunnel. A SYN is held as long (`docs/protocol.md`, limits).
+const WAITING_MAX: Duration = Duration::from_secs(10);
+/// How long a connector may take to answer: its backends have 10 s, the way there and back some more.
+const ANSWER_WAIT: Duration = Duration::from_secs(15);
+/// Flows that wait for one service.
+const WAITING_FLOWS_MAX: usize = 1_024;
+/// Datagrams that a waiting flow keeps, and their octets.
+const HELD_DATAGRAMS_MAX: usize = 16;
+const HELD_BYTES_MAX: usize = 16 << 10;
+/// A service that is waited for is asked for again this often, should the owner have lost the request.
+const WANTED_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What an agent has.
+#[derive(Default)]
+pub(super) struct AgentSide {
+    pub(super) services: HashMap<Rc<str>, AgentService>,
+    pub(super) by_address: HashMap<IpAddr, Rc<str>>,
+    /// The tunnel that serves a service.
+    tunnels: HashMap<Rc<str>, usize>,
+    waiting: HashMap<Rc<str>, Waiting>,
+    pub(super) by_key: HashMap<DatagramKey, usize>,
+    pub(super) listeners: Slab<Listener>,
+    pub(super) links: Vec<Link>,
+    pub(super) pings: Slab<PingSeries>,
+}
+
+struct Waiting {
+    flows: Vec<usize>,
+    asked: Instant,
+}
+
+impl Plane {
+    pub(super) fn set_services(
+        &mut self,
+        services: Vec<AgentService>,
+        listeners: Vec<LocalListener>,
+        now: Instant,
+    ) {
+        self.agent.by_address.clear();
+        let mut by_name = HashMap::new();
+        for service in services {
+            let name: Rc<str> = Rc::from(&*service.name);
+            let addresses =
+                [service.ipv4.map(IpAddr::V4), service.ipv6.map(IpAddr::V6)].into_iter().flatten();
+            for address in addresses {
+                self.agent.by_address.insert(address, Rc::clone(&name));
+            }
+            by_name.insert(name, service);
+        }
+        self.agent.services = by_name;
+        self.sync_listeners(listeners, now);
+    }
+
+    /// Returns whether a service offers a port; echo needs none.
+    pub(super) fn offers(&self, service: &str, kind: FlowKind, port: u16) -> bool {
+        let protocol = match kind {
+            FlowKind::Tcp => Protocol::Tcp,
+            FlowKind::Udp => Protocol::Udp,
+            FlowKind::Echo => return self.agent.services.contains_key(service),
+        };
+        self.agent.services.get(service).is_some_and(|service| {
+            service.ports.iter().any(|it| it.protocol == protocol && it.port == port)
+        })
+    }
+
+    /// Sends a flow on its way: into its service's tunnel, or to those who wait for one.
+    pub(super) fn start_flow(&mut self, key: usize, now: Instant) {
+        let Some(flow) = self.flows.slab.get_mut(key) else { return };
+        let service = Rc::clone(&flow.service);
+        if let Some(tunnel) = self.agent.tunnels.get(&service).copied() {
+            return self.open_flow(key, tunnel, now);
+        }
+        flow.stage = Stage::Waiting;
+        flow.deadline = Some(now + WAITING_MAX);
+        self.want_sweep(now);
+
+        let waiting = self.agent.waiting.entry(Rc::clone(&service)).or_insert_with(|| {
+            self.events.push(Event::Wanted { service: service.to_string() });
+            Waiting { flows: Vec::new(), asked: now }
+        });
+        if now >= waiting.asked + WANTED_INTERVAL {
+            waiting.asked = now;
+            self.events.push(Event::Wanted { service: service.to_string() });
+        }
+        if waiting.flows.len() >= WAITING_FLOWS_MAX {
+            self.counters.flows_refused_limit += 1;
+            return self.refuse_local(key, FlowAnswer::LimitExceeded, now);
+        }
+        waiting.flows.push(key);
+    }
+
+    /// Opens the flows that waited for this grant.
+    pub(super) fn serve_waiting(&mut self, tunnel: usize, service: &str, now: Instant) {
+        self.agent.tunnels.insert(Rc::from(service), tunnel);
+        let Some(waiting) = self.agent.waiting.remove(service) else { return };
+        for key in waiting.flows {
+            if self.is_waiting(key, service) {
+                self.open_flow(key, tunnel, now);
+            }
+        }
+    }
+
+    pub(super) fn refuse_service(&mut self, service: &str, answer: u8, now: Instant) {
+        let answer = FlowAnswer::from_octet(answer).unwrap_or(FlowAnswer::NotAvailable);
+        let Some(waiting) = self.agent.waiting.remove(service) else { return };
+        for key in waiting.flows {
+            if self.is_waiting(key, service) {
+                self.refuse_local(key, answer, now);
+            }
+        }
+    }
+
+    fn is_waiting(&self, key: usize, service: &str) -> bool {
+        self.flows
+            .slab
+            .get(key)
+            .is_some_and(|flow| flow.stage == Stage::Waiting && &*flow.service == service)
+    }
+
+    /// The tunnel serves this service no longer.
+    pub(super) fn forget_grant(&mut self, tunnel: usize, service: &str) {
+        if self.agent.tunnels.get(service) == Some(&tunnel) {
+            self.agent.tunnels.remove(service);
+        }
+    }
+
+    /// The tunnel is gone.
+    pub(super) fn forget_tunnel(&mut self, tunnel: usize) {
+        self.agent.tunnels.retain(|_, key| *key != tunnel);
+    }
+
+    fn open_flow(&mut self, key: usize, tunnel_key: usize, now: Instant) {
+        let limits = &self.config.limits;
+        let (flows_max, datagram_flows_max) =
+            (limits.flows_per_tunnel_max, limits.datagram_flows_per_tunnel_max);
+        let Some(connection) = self.connections.get_mut(tunnel_key) else {
+            return self.refuse_local(key, FlowAnswer::Unreachable, now);
+        };
+        let over_budget = connection.meter.bytes() > limits.tunnel_buffer_bytes_max
+            || connection.meter.buffers() > limits.tunnel_buffers_max;
+        let streams_left = connection.quic.peer_streams_left_bidi();
+        let (Some(flow), Some(tunnel)) = (self.flows.slab.get_mut(key), connection.tunnel_mut())
+        else {
+            return;
+        };
+        let is_datagram = flow.kind != FlowKind::Tcp;
+        if streams_left == 0
+            || over_budget
+            || tunnel.flows.len() >= flows_max
+            || (is_datagram && tunnel.datagram_flows >= datagram_flows_max)
+        {
+            self.counters.flows_refused_limit += 1;
+            return self.refuse_local(key, FlowAnswer::LimitExceeded, now);
+        }
+        let Ok(header) = FlowHeader::new(flow.kind, flow.port, &flow.service) else {
+            return self.refuse_local(key, FlowAnswer::NotAvailable, now);
+        };
+
+        let stream = tunnel.next_stream;
+        tunnel.next_stream += 4;
+        tunnel.flows.insert(stream, key);
+        tunnel.datagram_flows += usize::from(is_datagram);
+        flow.tunnel = Some(tunnel_key);
+        flow.stage = Stage::Opening;
+        flow.deadline = Some(now + ANSWER_WAIT);
+        flow.up.stream = stream;
+        header.write(&mut flow.up.preface);
+        flow.up.preface.append(&mut flow.eager);
+        let held = std::mem::take(&mut flow.held);
+        self.want_sweep(now);
+        self.flows.mark(key);
+        self.mark_dirty(tunnel_key);
+        for octets in held {
+            self.send_packet(key, &octets, now);
+        }
+    }
+
+    /// Sends a datagram of a flow, or keeps it while the flow waits.
+    pub(super) fn send_or_hold(&mut self, key: usize, octets: &[u8], now: Instant) {
+        let Some(flow) = self.flows.slab.get_mut(key) else { return };
+        if flow.tunnel.is_some() {
+            return self.send_packet(key, octets, now);
+        }
+        let bytes: usize = flow.held.iter().map(Vec::len).sum();
+        if flow.held.len() >= HELD_DATAGRAMS_MAX || bytes + octets.len() > HELD_BYTES_MAX {
+            self.counters.datagrams_dropped_early += 1;
+            return;
+        }
+        flow.held.push(octets.to_vec());
+    }
+
+    /// Reads the connector's answer to a flow's header.
+    pub(super) fn read_answer(&mut self, key: usize, now: Instant) {
+        let Some(flow) = self.flows.slab.get_mut(key) else { return };
+        let Some(tunnel_key) = flow.tunnel else { return };
+        let Some(connection) = self.connections.get_mut(tunnel_key) else { return };
+        let stream = flow.up.stream;
+        if super::pump::send_preface(&mut flow.up, &mut connection.quic).is_err() {
+            return self.refuse_local(key, FlowAnswer::NotAvailable, now);
+        }
+        if flow.up.starved {
+            flow.up.starved = false;
+            if let Some(tunnel) = connection.tunnel_mut() {
+                tunnel.starved.push_back(key);
+            }
+        }
+        let mut octet = [0];
+        let answer = match connection.quic.stream_recv(stream, &mut octet) {
+            Ok((1, finished)) => {
+                flow.down.begin(&[], finished);
+                FlowAnswer::from_octet(octet[0])
+            }
+            // A stream that is not in quiche yet, or no longer, has nothing to say either.
+            Ok(_) | Err(quiche::Error::Done | quiche::Error::InvalidStreamState(_)) => return,
+            Err(quiche::Error::StreamReset(code)) => {
+                u8::try_from(code).ok().and_then(FlowAnswer::from_octet)
+            }
+            Err(_) => None,
+        };
+        match answer {
+            Some(FlowAnswer::Connected) => self.open_local(key, now),
+            refused => self.refuse_local(key, refused.unwrap_or(FlowAnswer::NotAvailable), now),
+        }
+        self.mark_dirty(tunnel_key);
+    }
+
+    /// Lets the application's connection through.
+    fn open_local(&mut self, key: usize, now: Instant) {
+        let Some(flow) = self.flows.slab.get_mut(key) else { return };
+        flow.stage = Stage::Open;
+        flow.deadline = None;
+        flow.last_used = now;
+        let (stream, tunnel) = (flow.up.stream, flow.tunnel);
+        match &mut flow.local {
+            Local::Terminated(link, id) => {
+                if let Some(link) = self.agent.links.get_mut(*link) {
+                    link.termination.accept(*id, now);
+                }
+            }
+            Local::Tcp(tcp) if flow.socks => {
+                let mut reply = Vec::new();
+                write_reply(SocksReply::Succeeded, UNSPECIFIED, &mut reply);
+                let _ = tcp.write(&reply);
+            }
+            Local::Tcp(_)
+            | Local::None
+            | Local::Udp(_)
+            | Local::Forward { .. }
+            | Local::Socks { .. }
+            | Local::Packets { .. }
+            | Local::PacketsEcho { .. }
+            | Local::Ping { .. }
+            | Local::Echo => {}
+        }
+        self.flows.mark(key);
+        self.report_opened(key);
+        if let Some(tunnel) = tunnel {
+            self.deliver_early(tunnel, stream, now);
+        }
+    }
+
+    /// Tells the application that its flow is not to be, in the words of its own protocol.
+    pub(super) fn refuse_local(&mut self, key: usize, answer: FlowAnswer, now: Instant) {
+        self.report_refused(key, answer);
+        let Some(flow) = self.flows.slab.get_mut(key) else { return };
+        let (tunnel, stream) = (flow.tunnel, flow.up.stream);
+        let unreachable = matches!(answer, FlowAnswer::Unreachable | FlowAnswer::TimedOut);
+        match std::mem::replace(&mut flow.local, Local::None) {
+            Local::Terminated(link, id) => {
+                let refusal = if unreachable { TcpRefusal::Unreachable } else { TcpRefusal::Reset };
+                if let Some(link) = self.agent.links.get_mut(link) {
+                    link.by_terminated.remove(&id);
+                    link.termination.refuse(id, refusal, now);
+                }
+            }
+            Local::Tcp(mut tcp) if flow.socks => {
+                let mut reply = Vec::new();
+                write_reply(SocksReply::from(answer), UNSPECIFIED, &mut reply);
+                let _ = tcp.write(&reply);
+                tcp.shutdown_write();
+            }
+            Local::Tcp(tcp) => tcp.reset(),
+            Local::Packets { link, source, destination } => {
+                let why = if unreachable { Unreachable::Host } else { Unreachable::Port };
+                self.send_unreachable_packet(link, why, DatagramKind::Udp, source, destination);
+            }
+            Local::PacketsEcho { link, source, destination, identifier } => {
+                let kind = DatagramKind::Echo { identifier, sequence: 0 };
+                self.send_unreachable_packet(link, Unreachable::Host, kind, source, destination);
+            }
+            Local::Ping { series } => self.note_ping_refused(series, answer),
+            Local::None
+            | Local::Udp(_)
+            | Local::Forward { .. }
+            | Local::Socks { .. }
+            | Local::Echo => {}
+        }
+        if let Some(connection) = tunnel.and_then(|it| self.connections.get_mut(it)) {
+            let code = StreamError::PeerReset.code();
+            // Done: the connector ended that direction with its answer.
+            let _ = connection.quic.stream_shutdown(stream, quiche::Shutdown::Write, code);
+            let _ = connection.quic.stream_shutdown(stream, quiche::Shutdown::Read, code);
+        }
+        self.close_flow(key, None);
+        if let Some(tunnel) = tunnel {
+            self.mark_dirty(tunnel);
+        }
+    }
+
+    /// Returns the flow that a datagram belongs to, made if there is none.
+    pub(super) fn datagram_flow(
+        &mut self,
+        datagram_key: DatagramKey,
+        kind: FlowKind,
+        service: &Rc<str>,
+        port: u16,
+        local: Local,
+        now: Instant,
+    ) -> Option<usize> {
+        if let Some(key) = self.agent.by_key.get(&datagram_key) {
+            return Some(*key);
+        }
+        if self.flows.slab.len() >= self.config.limits.flows_max {
+            self.counters.flows_refused_limit += 1;
+            return None;
+        }
+        let mut flow = Flow::new(kind, Stage::Waiting, local, now);
+        flow.service = Rc::clone(service);
+        flow.port = port;
+        flow.key = Some(datagram_key.clone());
+        let key = self.flows.slab.insert(flow);
+        self.agent.by_key.insert(datagram_key, key);
+        self.start_flow(key, now);
+        self.flows.slab.contains(key).then_some(key)
+    }
+}

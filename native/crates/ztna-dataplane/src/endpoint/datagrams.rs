@@ -1,0 +1,230 @@
+//! UDP and echo flows: their octets travel in QUIC DATAGRAMs named by the flow's stream.
+
+use std::time::Instant;
+
+use crate::connection::CONTROL_STREAM;
+use crate::event::FlowKind;
+use crate::flow::datagram::{FlowDatagram, write_packet};
+use crate::socks::write_datagram;
+
+use super::flows::{Local, Stage};
+use super::plane::Plane;
+use super::pump::send_preface;
+
+/// DATAGRAM payloads that wait for room in quiche (`docs/protocol.md`, flows): the oldest goes first
+/// when there are more, because late is worse than lost.
+const OUTGOING_MAX: usize = 256;
+/// Batches that one backend socket is read for in one turn.
+const BACKEND_READS: usize = 4;
+
+impl Plane {
+    /// Takes the DATAGRAMs that arrived in a tunnel.
+    pub(super) fn read_datagrams(&mut self, key: usize, now: Instant) {
+        loop {
+            let Some(connection) = self.connections.get_mut(key) else { return };
+            let Ok(payload) = connection.quic.dgram_recv_buf() else { return };
+            let Some(tunnel) = connection.tunnel_mut() else { return };
+            match FlowDatagram::read(payload.as_ref()) {
+                Ok(FlowDatagram::Whole { flow, octets }) => {
+                    self.take_packet(key, flow * 4, octets, now);
+                }
+                Ok(FlowDatagram::Piece(piece)) => {
+                    let stream = piece.flow * 4;
+                    if let Some(packet) = tunnel.reassembler.insert(&piece, now) {
+                        self.take_packet(key, stream, &packet, now);
+                    }
+                }
+                Err(_) => self.counters.datagrams_dropped_malformed += 1,
+            }
+        }
+    }
+
+    fn take_packet(&mut self, key: usize, stream: u64, octets: &[u8], now: Instant) {
+        if stream == CONTROL_STREAM {
+            self.counters.datagrams_dropped_unknown_flow += 1;
+            return;
+        }
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let accepted = connection.accepted;
+        let Some(tunnel) = connection.tunnel_mut() else { return };
+        let flow = tunnel.flows.get(&stream).copied();
+        let is_open = flow
+            .and_then(|flow| self.flows.slab.get(flow))
+            .is_some_and(|flow| matches!(flow.stage, Stage::Open));
+        match flow {
+            Some(flow) if is_open => self.deliver(flow, octets, now),
+            // The agent opened every stream that can have datagrams; a connector may not know it yet.
+            None if !accepted || connection.quic.stream_closed(stream) => {
+                self.counters.datagrams_dropped_unknown_flow += 1;
+            }
+            Some(_) | None => {
+                let Some(tunnel) = connection.tunnel_mut() else { return };
+                if !tunnel.early.hold(stream, octets.to_vec(), now) {
+                    self.counters.datagrams_dropped_early += 1;
+                }
+            }
+        }
+    }
+
+    /// Delivers what came for a flow before it was open.
+    pub(super) fn deliver_early(&mut self, key: usize, stream: u64, now: Instant) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some(tunnel) = connection.tunnel_mut() else { return };
+        let Some(flow) = tunnel.flows.get(&stream).copied() else { return };
+        for octets in tunnel.early.take(stream) {
+            self.deliver(flow, &octets, now);
+        }
+    }
+
+    /// Hands one packet to the flow's local end.
+    fn deliver(&mut self, key: usize, octets: &[u8], now: Instant) {
+        let Some(flow) = self.flows.slab.get_mut(key) else { return };
+        flow.last_used = now;
+        flow.down.bytes += octets.len() as u64;
+        flow.datagrams.1 = flow.datagrams.1.saturating_add(1);
+        match &mut flow.local {
+            // A full or refusing backend drops datagrams, as any network may.
+            Local::Udp(udp) => {
+                let _ = udp.send(octets);
+            }
+            Local::Echo => {
+                let octets = octets.to_vec();
+                self.send_packet(key, &octets, now);
+            }
+            Local::Forward { listener, client } => {
+                let (listener, client) = (*listener, *client);
+                self.send_to_client(listener, client, octets);
+            }
+            Local::Socks { association, client, target } => {
+                let (association, client) = (*association, *client);
+                let mut datagram = Vec::with_capacity(octets.len() + 300);
+                write_datagram(target, octets, &mut datagram);
+                self.send_to_client(association, client, &datagram);
+            }
+            Local::Packets { link, source, destination } => {
+                let (link, source, destination) = (*link, *source, *destination);
+                self.send_udp_packet(link, destination, source, octets);
+            }
+            Local::PacketsEcho { link, source, destination, identifier } => {
+                let (link, source, destination) = (*link, *source, *destination);
+                let identifier = *identifier;
+                self.send_echo_packet(link, destination, source, identifier, octets);
+            }
+            Local::Ping { series } => {
+                let series = *series;
+                self.note_ping_reply(series, octets, now);
+            }
+            Local::None | Local::Tcp(_) | Local::Terminated(..) => {}
+        }
+    }
+
+    /// Sends one packet of a flow into its tunnel.
+    pub(super) fn send_packet(&mut self, key: usize, octets: &[u8], now: Instant) {
+        let Some(flow) = self.flows.slab.get_mut(key) else { return };
+        let Some(tunnel_key) = flow.tunnel else { return };
+        let Some(connection) = self.connections.get_mut(tunnel_key) else { return };
+        let Some(tunnel) = connection.tunnel_mut() else { return };
+        let size_max = tunnel.datagram_payload_max();
+        tunnel.packet_number = tunnel.packet_number.wrapping_add(1);
+        let Ok(payloads) = write_packet(flow.up.stream / 4, tunnel.packet_number, octets, size_max)
+        else {
+            self.counters.datagrams_dropped_malformed += 1;
+            return;
+        };
+        for payload in payloads {
+            if tunnel.outgoing.len() >= OUTGOING_MAX {
+                tunnel.outgoing.pop_front();
+                self.counters.datagrams_dropped_queue += 1;
+            }
+            tunnel.outgoing.push_back(payload);
+        }
+        flow.last_used = now;
+        flow.up.bytes += octets.len() as u64;
+        flow.datagrams.0 = flow.datagrams.0.saturating_add(1);
+        self.mark_dirty(tunnel_key);
+    }
+
+    /// Serves the stream of a datagram flow, and at a connector the backend's socket.
+    pub(super) fn pump_datagram_flow(&mut self, key: usize, now: Instant) {
+        let Some(flow) = self.flows.slab.get_mut(key) else { return };
+        debug_assert_ne!(flow.kind, FlowKind::Tcp, "TCP flows are pumped as streams");
+        let Some(tunnel_key) = flow.tunnel else { return };
+        let Some(connection) = self.connections.get_mut(tunnel_key) else { return };
+        if let Err(error) = send_preface(&mut flow.up, &mut connection.quic) {
+            return self.fail_flow(key, error, now);
+        }
+        if !flow.up.preface.is_empty() {
+            if let Some(tunnel) = connection.tunnel_mut() {
+                tunnel.starved.push_back(key);
+            }
+            return;
+        }
+        self.mark_dirty(tunnel_key);
+        self.read_datagram_stream(key, now);
+        self.read_backend(key, now);
+    }
+
+    /// The stream of a datagram flow carries nothing but its end.
+    fn read_datagram_stream(&mut self, key: usize, now: Instant) {
+        let Some(flow) = self.flows.slab.get(key) else { return };
+        let Some(connection) = flow.tunnel.and_then(|it| self.connections.get_mut(it)) else {
+            return;
+        };
+        let stream = flow.up.stream;
+        let mut buffer = [0; 256];
+        while connection.quic.stream_readable(stream) {
+            match connection.quic.stream_recv(stream, &mut buffer) {
+                Ok((_, false)) => {}
+                Err(quiche::Error::Done) => return,
+                Ok((_, true)) => {
+                    let _ = connection.quic.stream_send(stream, b"", true);
+                    self.close_flow(key, None);
+                    return;
+                }
+                Err(_) => {
+                    let code = crate::flow::answer::StreamError::PeerReset;
+                    self.fail_flow(key, code, now);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Reads what the backend sent on a flow's socket.
+    fn read_backend(&mut self, key: usize, now: Instant) {
+        let mut batch = self.user_batch.take().unwrap_or_default();
+        let mut more = true;
+        for _ in 0..BACKEND_READS {
+            let Some(Local::Udp(udp)) = self.flows.slab.get(key).map(|flow| &flow.local) else {
+                more = false;
+                break;
+            };
+            // An error is an ICMP message about an earlier datagram: the flow lives on.
+            if !udp.receive(&mut batch).unwrap_or(false) {
+                more = false;
+                break;
+            }
+            for datagram in batch.datagrams() {
+                self.send_packet(key, datagram.octets, now);
+            }
+        }
+        self.user_batch = Some(batch);
+        if more {
+            self.flows.mark(key);
+        }
+    }
+
+    /// Ends a datagram flow in order.
+    pub(super) fn finish_datagram_flow(&mut self, key: usize) {
+        let Some(flow) = self.flows.slab.get(key) else { return };
+        let (tunnel, stream) = (flow.tunnel, flow.up.stream);
+        if let Some(connection) = tunnel.and_then(|it| self.connections.get_mut(it)) {
+            // No room for the FIN: the connector ends the flow when it is idle.
+            let _ = connection.quic.stream_send(stream, b"", true);
+        }
+        if let Some(tunnel) = tunnel {
+            self.mark_dirty(tunnel);
+        }
+        self.close_flow(key, None);
+    }
+}

@@ -1,0 +1,133 @@
+//! A relay's socket: channel frames go on, legs and strangers are served.
+//!
+//! A train that the kernel merged is forwarded as a train: the ids are rewritten where the octets lie
+//! and runs with one destination leave in one call.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::time::Instant;
+
+use quinn_udp::RecvMeta;
+
+use crate::demux::{PacketKind, classify};
+use crate::id::WireId;
+use crate::reset::{NotReset, RESET_LENGTH_MAX};
+
+use super::plane::{Plane, Target};
+
+struct Run {
+    destination: SocketAddr,
+    octets: Range<usize>,
+    /// Whether a packet may follow: only the last of a train may be shorter.
+    open: bool,
+}
+
+impl Plane {
+    pub(super) fn receive_at_relay(
+        &mut self,
+        port: usize,
+        train: &mut [u8],
+        meta: &RecvMeta,
+        now: Instant,
+    ) {
+        let stride = meta.stride.max(1);
+        let mut run: Option<Run> = None;
+        let mut start = 0;
+        while start < train.len() {
+            let end = train.len().min(start + stride);
+            let Some(packet) = train.get_mut(start..end) else { break };
+            let Some(destination) = self.receive_frame(port, packet, meta, now) else {
+                self.send_run(port, run.take(), train, stride, meta);
+                start = end;
+                continue;
+            };
+            match &mut run {
+                Some(run)
+                    if run.open && run.destination == destination && run.octets.end == start =>
+                {
+                    run.octets.end = end;
+                    run.open = end - start == stride;
+                }
+                _ => {
+                    let full = end - start == stride;
+                    let next = Run { destination, octets: start..end, open: full };
+                    self.send_run(port, run.replace(next), train, stride, meta);
+                }
+            }
+            start = end;
+        }
+        self.send_run(port, run, train, stride, meta);
+    }
+
+    fn send_run(
+        &mut self,
+        port: usize,
+        run: Option<Run>,
+        train: &[u8],
+        stride: usize,
+        meta: &RecvMeta,
+    ) {
+        let Some(run) = run else { return };
+        let (port, src_ip) = match self.sources.get(&run.destination) {
+            Some(source) => *source,
+            None => (port, None),
+        };
+        if let (Some(port), Some(octets)) = (self.ports.get_mut(port), train.get(run.octets)) {
+            port.send(run.destination, src_ip, octets, stride, meta.ecn);
+        }
+    }
+
+    /// Serves one payload; returns where it goes on to when it is a channel frame, rewritten.
+    fn receive_frame(
+        &mut self,
+        port: usize,
+        packet: &mut [u8],
+        meta: &RecvMeta,
+        now: Instant,
+    ) -> Option<SocketAddr> {
+        let kind = packet.first().map_or(PacketKind::Invalid, |first| classify(*first));
+        match kind {
+            PacketKind::Quic { long: false } => {}
+            PacketKind::Quic { long: true } => {
+                self.receive_initial_at_relay(port, meta, packet, now);
+                return None;
+            }
+            PacketKind::Stun | PacketKind::Invalid => {
+                self.counters.dropped_invalid += 1;
+                return None;
+            }
+        }
+        let Some(id) = packet.get(1..).and_then(WireId::from_prefix) else {
+            self.counters.dropped_invalid += 1;
+            return None;
+        };
+        if id.is_channel() {
+            // Refusals are counted by reason in the table.
+            return self.channels.forward(packet, meta.addr, now).ok();
+        }
+        match self.ids.get(&id).copied() {
+            Some(Target::Connection(key)) => self.give_to_leg(key, meta, packet, now),
+            Some(Target::Channel(_)) => self.counters.dropped_foreign_packet += 1,
+            None => self.answer_with_reset(port, packet, meta, now),
+        }
+        None
+    }
+
+    fn answer_with_reset(&mut self, port: usize, packet: &[u8], meta: &RecvMeta, now: Instant) {
+        self.counters.dropped_unknown_id += 1;
+        let mut reset = [0; RESET_LENGTH_MAX];
+        let length = match self.resets.answer(packet, meta.addr, now, &mut reset) {
+            Ok(length) => length,
+            Err(NotReset::Unfit) => return,
+            Err(NotReset::Rate(_)) => {
+                self.counters.resets_limited += 1;
+                return;
+            }
+        };
+        self.counters.resets_sent += 1;
+        let reset = reset.get(..length).unwrap_or_default();
+        if let Some(port) = self.ports.get_mut(port) {
+            port.send(meta.addr, meta.dst_ip, reset, length, None);
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! From connections to sockets, in trains that leave in one call.
+
+use std::time::Instant;
+
+use crate::buffer_count::MeterGuard;
+use crate::connection::{Connection, Kind, Quic, Route};
+use crate::path::PathId;
+use crate::udp::SendOutcome;
+
+use super::plane::Plane;
+use super::receive::CHANNEL_PREFIX;
+
+/// Packets of one train: the kernel's limit of GSO.
+const TRAIN_PACKETS_MAX: usize = 64;
+/// Octets of one train: an IP packet's limit less headers.
+const TRAIN_BYTES_MAX: usize = 65_000;
+/// Trains a connection sends before others have their turn.
+const TRAINS_A_TURN: usize = 8;
+/// DATAGRAMs that wait inside quiche; the rest waits in our own queue, which drops the oldest.
+const DATAGRAMS_IN_QUICHE_MAX: usize = 8;
+/// A check, padded to test a size, at most.
+const CHECK_BYTES_MAX: usize = 1_500;
+
+/// How filling a train ended.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Filled {
+    /// QUIC has nothing more to send.
+    All,
+    /// The train is full, or its last packet was short.
+    Part,
+}
+
+/// A train under construction: packets of one size, the last perhaps shorter.
+struct Train {
+    length: usize,
+    segment: usize,
+    packets: usize,
+    /// A packet larger than the first: it opens the next train.
+    carry: usize,
+}
+
+impl Plane {
+    /// Sends what dirty connections have, arms their timers, removes those that are done.
+    pub(super) fn transmit_dirty(&mut self, now: Instant) {
+        let keys = std::mem::take(&mut self.dirty);
+        for key in keys {
+            let Some(connection) = self.connections.get_mut(key) else { continue };
+            connection.dirty = false;
+            connection.flush_control();
+            let more = if connection.tunnel().is_some() {
+                self.transmit_checks(key);
+                self.transmit_tunnel(key, now)
+            } else {
+                self.transmit_leg(key)
+            };
+            if self.connections.get(key).is_some_and(|it| it.quic.is_closed()) {
+                self.finish(key, now);
+                continue;
+            }
+            self.arm(key);
+            if more {
+                self.mark_dirty(key);
+            }
+        }
+    }
+
+    fn transmit_leg(&mut self, key: usize) -> bool {
+        let Some(connection) = self.connections.get_mut(key) else { return false };
+        let Kind::Leg(leg) = &connection.kind else { return false };
+        let (remote, port_index, src_ip) = (leg.remote, leg.port, leg.src_ip);
+        let Some(port) = self.ports.get_mut(port_index) else { return false };
+        if port.is_blocked() {
+            return false;
+        }
+        loop {
+            match connection.quic.send(&mut self.train) {
+                Ok((length, _)) => {
+                    let packet = self.train.get(..length).unwrap_or_default();
+                    if port.send(remote, src_ip, packet, length, None) == SendOutcome::Blocked {
+                        return false;
+                    }
+                }
+                // Done, or an error that closed it: `is_closed` tells.
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// Sends checks and replayed packets, each on the path it was made for.
+    fn transmit_checks(&mut self, key: usize) {
+        let mut buffer = [0; CHANNEL_PREFIX + CHECK_BYTES_MAX];
+        loop {
+            let Some(tunnel) = self.connections.get_mut(key).and_then(|it| it.tunnel_mut()) else {
+                return;
+            };
+            let Some(room) = buffer.get_mut(CHANNEL_PREFIX..) else { return };
+            let Some((path, length)) = tunnel.paths.poll_transmit(room) else { return };
+            let Some(route) = tunnel.route(path) else { continue };
+            // A bare packet starts where its prefix would have ended.
+            let start = CHANNEL_PREFIX - prefix_length(&route);
+            let octets = buffer.get_mut(start..CHANNEL_PREFIX + length).unwrap_or_default();
+            write_prefix(&route, octets);
+            if let Some(port) = self.ports.get_mut(route.port) {
+                port.send(route.remote, None, octets, octets.len(), None);
+            }
+        }
+    }
+
+    /// Sends a tunnel's QUIC packets on its selected path; returns whether it has more.
+    fn transmit_tunnel(&mut self, key: usize, now: Instant) -> bool {
+        for _ in 0..TRAINS_A_TURN {
+            let Some(connection) = self.connections.get_mut(key) else { return false };
+            let Some((route, size)) = connection.tunnel().and_then(selected_route) else {
+                return false;
+            };
+            let Some(port) = self.ports.get_mut(route.port) else { return false };
+            if port.is_blocked() {
+                return false;
+            }
+
+            let guard = MeterGuard::enter(&connection.meter);
+            let (train, filled) = fill(connection, &mut self.train, &route, size);
+            drop(guard);
+            if train.length == 0 {
+                return false;
+            }
+            let octets = self.train.get(..train.length).unwrap_or_default();
+            let outcome = port.send(route.remote, None, octets, train.segment, None);
+            self.note_sent(key, &route, &train, now);
+            if train.carry > 0 {
+                // Different sizes cannot share a train: the larger one goes by itself.
+                let end = train.length + train.carry;
+                let octets = self.train.get(train.length..end).unwrap_or_default();
+                if let Some(port) = self.ports.get_mut(route.port) {
+                    port.send(route.remote, None, octets, octets.len(), None);
+                }
+                self.note_carried(key, &route, train.length..end, now);
+            }
+            if outcome == SendOutcome::Blocked || filled == Filled::All {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn note_sent(&mut self, key: usize, route: &Route, train: &Train, now: Instant) {
+        if route.channel.is_some() {
+            self.counters.packets_via_relay += train.packets as u64;
+        } else {
+            self.counters.packets_via_direct += train.packets as u64;
+        }
+        let prefix = prefix_length(route);
+        let octets = self.train.get(..train.length).unwrap_or_default();
+        let Some(tunnel) = self.connections.get_mut(key).and_then(|it| it.tunnel_mut()) else {
+            return;
+        };
+        tunnel.paths.on_quic_sent(octets, train.segment, prefix, now);
+    }
+
+    fn note_carried(
+        &mut self,
+        key: usize,
+        route: &Route,
+        range: std::ops::Range<usize>,
+        now: Instant,
+    ) {
+        let prefix = prefix_length(route);
+        let packet = self.train.get(range).unwrap_or_default();
+        if let Some(tunnel) = self.connections.get_mut(key).and_then(|it| it.tunnel_mut()) {
+            tunnel.paths.on_quic_sent(packet, packet.len(), prefix, now);
+        }
+    }
+}
+
+fn selected_route(tunnel: &crate::connection::Tunnel) -> Option<(Route, usize)> {
+    let path: PathId = tunnel.paths.selected()?;
+    Some((tunnel.route(path)?, tunnel.paths.datagram_size()))
+}
+
+/// Builds one train in `buffer`.
+fn fill(
+    connection: &mut Connection,
+    buffer: &mut [u8],
+    route: &Route,
+    size: usize,
+) -> (Train, Filled) {
+    let prefix = prefix_length(route);
+    let mut train = Train { length: 0, segment: 0, packets: 0, carry: 0 };
+    while train.packets < TRAIN_PACKETS_MAX && train.length + prefix + size <= TRAIN_BYTES_MAX {
+        if let Kind::Tunnel(tunnel) = &mut connection.kind {
+            top_up(&mut connection.quic, tunnel);
+        }
+        let start = train.length + prefix;
+        let Some(room) = buffer.get_mut(start..start + size) else { break };
+        // An error closed the connection: `is_closed` tells, and there is nothing more to send.
+        let Ok((length, _)) = connection.quic.send(room) else { return (train, Filled::All) };
+        let whole = prefix + length;
+        write_prefix(route, buffer.get_mut(train.length..train.length + whole).unwrap_or_default());
+        if train.packets == 0 {
+            train.segment = whole;
+        } else if whole > train.segment {
+            train.carry = whole;
+            return (train, Filled::Part);
+        }
+        train.length += whole;
+        train.packets += 1;
+        if whole < train.segment {
+            return (train, Filled::Part);
+        }
+    }
+    (train, Filled::Part)
+}
+
+/// Keeps a few DATAGRAMs inside quiche, so that its queue is never the buffer.
+fn top_up(quic: &mut Quic, tunnel: &mut crate::connection::Tunnel) {
+    while !tunnel.outgoing.is_empty() && quic.dgram_send_queue_len() < DATAGRAMS_IN_QUICHE_MAX {
+        let Some(datagram) = tunnel.outgoing.pop_front() else { return };
+        // Too long or not negotiated: dropped like any datagram that meets a wall.
+        let _ = quic.dgram_send_buf(datagram);
+    }
+}
+
+const fn prefix_length(route: &Route) -> usize {
+    if route.channel.is_some() { CHANNEL_PREFIX } else { 0 }
+}
+
+/// Writes the channel prefix before a relayed path's packet, which ends `packet`.
+fn write_prefix(route: &Route, packet: &mut [u8]) {
+    let Some(channel) = route.channel else { return };
+    // The packet's last octet is part of a tag: as random as any, and here for nothing.
+    let random = packet.last().copied().unwrap_or_default();
+    if let Some((first, rest)) = packet.split_first_mut()
+        && let Some(id) = rest.first_chunk_mut()
+    {
+        *first = 0x40 | (random & 0x3f);
+        *id = channel.send_id.0;
+    }
+}
