@@ -19,6 +19,10 @@ export async function main(argv: readonly string[]): Promise<never> {
     stdout: process.stdout,
     stderr: process.stderr,
     environment: process.env,
+    loadDataPlane: async () => {
+      const { openNativeEndpoint } = await import("../transport/native-endpoint.ts");
+      return openNativeEndpoint;
+    },
   });
   await Promise.all([process.stdout, process.stderr].map(flushed));
   process.exit(exitCode);
