@@ -5,8 +5,8 @@
  * when a session is opened and ended `session-book.ts`, who a connector is `tunnel-book.ts`. Its own
  * rules are few:
  *
- * - **A service exists for this agent when any relay lists it.** A relay that is lost keeps its list
- *   until it tells another.
+ * - **A service exists for this agent when any relay lists it, and while it is in use.** A relay that
+ *   is lost keeps its list until it tells another.
  * - **After each input everything inside is settled**: what a tunnel reports reaches the sessions in
  *   the same step.
  */
@@ -76,6 +76,9 @@ export type AgentOutput =
   | { readonly type: "warm"; readonly services: readonly string[] }
   | { readonly type: "event"; readonly event: AgentEvent };
 
+/** A relay may withdraw every service at once: what it causes goes out in portions. */
+const OUTPUTS_PER_STEP_MAX = 2000;
+
 /** Features of this version: none yet that both sides would have to agree on. */
 const FEATURES: readonly string[] = [];
 
@@ -85,10 +88,17 @@ export class AgentState implements StateMachine<AgentInput, AgentOutput> {
   readonly #tunnels: TunnelBook;
   readonly #sessions: SessionBook;
   readonly #outputs: AgentOutput[] = [];
+  /** The list that was given out last. */
+  #published: ReadonlyMap<string, OfferedService> = new Map();
+  /** Those in it that are in use and listed by no relay. */
+  #unlisted: readonly string[] = [];
+  #outputsLeft = OUTPUTS_PER_STEP_MAX;
+  #now: Instant;
 
   constructor(options: AgentStateOptions, now: Instant) {
     const { relays, servicesMax } = options;
     this.#servicesMax = servicesMax;
+    this.#now = now;
     this.#relays = relays.map(({ name, judge }) => ({
       name,
       leg: new RelayLeg({ ...options, features: FEATURES, judgeRelay: judge }, now),
@@ -106,6 +116,7 @@ export class AgentState implements StateMachine<AgentInput, AgentOutput> {
   }
 
   handleInput(input: AgentInput, now: Instant): void {
+    this.#beginStep(now);
     switch (input.type) {
       case "start":
         for (const { leg } of this.#relays) leg.handleStart(now);
@@ -141,6 +152,7 @@ export class AgentState implements StateMachine<AgentInput, AgentOutput> {
   }
 
   handleTimeout(now: Instant): void {
+    this.#beginStep(now);
     for (const { leg } of this.#relays) leg.handleTimeout(now);
     this.#tunnels.handleTimeout(now);
     this.#settle(now);
@@ -149,10 +161,15 @@ export class AgentState implements StateMachine<AgentInput, AgentOutput> {
   }
 
   pollOutput(): AgentOutput | undefined {
-    return this.#outputs.shift();
+    if (this.#outputsLeft === 0) return undefined;
+
+    const output = this.#outputs.shift();
+    if (output !== undefined) this.#outputsLeft -= 1;
+    return output;
   }
 
   pollTimeout(): Instant | undefined {
+    if (this.#outputs.length > 0) return this.#now;
     const legs = this.#relays.map(({ leg }) => leg.pollTimeout());
     const due = [...legs, this.#tunnels.pollTimeout(), this.#sessions.pollTimeout()];
     return earliest(...due.filter((at) => at !== undefined));
@@ -168,6 +185,11 @@ export class AgentState implements StateMachine<AgentInput, AgentOutput> {
     };
   }
 
+  #beginStep(now: Instant): void {
+    this.#now = now;
+    this.#outputsLeft = OUTPUTS_PER_STEP_MAX;
+  }
+
   #legOf(connection: ConnectionHandle): RelayLeg | undefined {
     return this.#relays.find(({ leg }) => leg.owns(connection))?.leg;
   }
@@ -178,6 +200,11 @@ export class AgentState implements StateMachine<AgentInput, AgentOutput> {
    */
   #settle(now: Instant): void {
     while (this.#settleTunnels(now) || this.#settleSessions() || this.#settleLegs(now));
+
+    if (this.#unlisted.some((service) => !this.#sessions.holds(service))) {
+      this.#sessions.handleCatalog(now);
+      this.#publish();
+    }
   }
 
   #settleLegs(now: Instant): boolean {
@@ -293,19 +320,32 @@ export class AgentState implements StateMachine<AgentInput, AgentOutput> {
 
     const { leftOut } = slot.catalog;
     if (leftOut > 0) this.#emit({ type: "services-left-out", relay: slot.name, count: leftOut });
-    this.#outputs.push({ type: "services", services: this.#union() });
     this.#sessions.handleCatalog(now);
+    this.#publish();
   }
 
-  #union(): OfferedService[] {
-    const services = new Map<string, OfferedService>();
+  #publish(): void {
+    this.#published = this.#union();
+    this.#unlisted = [...this.#published.keys()].filter((name) => !this.#isListed(name));
+    this.#outputs.push({ type: "services", services: [...this.#published.values()] });
+  }
+
+  /** What any relay lists, and what is still in use. */
+  #union(): ReadonlyMap<string, OfferedService> {
+    const services = new Map(
+      [...this.#published].filter(([name]) => this.#isListed(name) || this.#sessions.holds(name)),
+    );
     for (const { catalog } of this.#relays) {
       for (const service of catalog.services) {
-        const full = services.size >= this.#servicesMax;
-        if (!full && !services.has(service.name)) services.set(service.name, service);
+        const full = services.size >= this.#servicesMax && !services.has(service.name);
+        if (!full) services.set(service.name, service);
       }
     }
-    return [...services.values()];
+    return services;
+  }
+
+  #isListed(service: string): boolean {
+    return this.#relays.some(({ catalog }) => catalog.has(service));
   }
 
   #emit(event: AgentEvent): void {
@@ -315,7 +355,7 @@ export class AgentState implements StateMachine<AgentInput, AgentOutput> {
 
 export interface AgentView {
   readonly relays: readonly Readonly<RelaySlot>[];
-  readonly sessions: Pick<SessionBook, "accesses" | "isWarm">;
+  readonly sessions: Pick<SessionBook, "accesses">;
 }
 
 export interface RelaySlot {

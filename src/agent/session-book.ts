@@ -81,13 +81,9 @@ export class SessionBook {
     return this.#accesses.values();
   }
 
-  isWarm(service: string): boolean {
-    return this.#warm.has(service);
-  }
-
   /** Flows wait for `service`. */
   want(service: string, now: Instant): void {
-    if (!this.#isListed(service)) {
+    if (!this.#isListed(service) && !this.holds(service)) {
       this.#answer(service, FlowAnswer.NotAvailable);
       return;
     }
@@ -96,13 +92,23 @@ export class SessionBook {
     this.#advance(access, now);
   }
 
-  /** What the relays list has changed. */
+  /** Whether a session for the service is held, listed or not. */
+  holds(service: string): boolean {
+    const access = this.#accesses.get(service);
+    return access !== undefined && bondsOf(access).some((bond) => this.#links.isHeld(bond));
+  }
+
+  /**
+   * What the relays list has changed. A list says what may be asked for; a session ends by its own
+   * rules. A relay that restarted lists nothing until its connectors are back.
+   */
   handleCatalog(now: Instant): void {
     for (const access of [...this.#accesses.values()]) {
-      if (this.#isListed(access.service)) continue;
+      const { service, wantedUntil } = access;
+      if (this.#isListed(service) || this.holds(service)) continue;
+      if (wantedUntil !== undefined) this.#answer(service, FlowAnswer.NotAvailable);
       this.#endAll(access, "NO_ERROR", "the service was withdrawn");
-      if (access.wantedUntil !== undefined) this.#answer(access.service, FlowAnswer.NotAvailable);
-      this.#accesses.delete(access.service);
+      this.#accesses.delete(service);
     }
     for (const service of this.#warm.all) {
       if (this.#isListed(service)) this.#accessTo(service, now);
@@ -121,15 +127,13 @@ export class SessionBook {
   handleAnswer(relay: number, request: number, answer: LegAnswer, now: Instant): void {
     const outcome = this.#asks.handleAnswer(relay, request, answer, now);
     if (outcome === undefined) this.#links.handleAnswer(relay, request, answer, now);
-    else this.#handleOutcome(outcome, now);
-    this.#settle(now);
+    this.#handleOutcome(outcome, now);
   }
 
   handleUnanswered(relay: number, request: number, reason: string, now: Instant): void {
     const outcome = this.#asks.handleUnanswered(relay, request, reason, now);
     if (outcome === undefined) this.#links.handleUnanswered(relay, request, reason, now);
-    else this.#handleOutcome(outcome, now);
-    this.#settle(now);
+    this.#handleOutcome(outcome, now);
   }
 
   /** A session that came too late is nobody's. */
@@ -229,7 +233,7 @@ export class SessionBook {
     if (!this.#canAsk(access) || (nextAskAt(access) ?? now) > now) return;
 
     const failure = this.#makeRoom() ? this.#asks.ask(access, now) : SESSIONS_EXHAUSTED;
-    this.#handleOutcome(failure === undefined ? { access } : { access, failure }, now);
+    if (failure !== undefined) this.#fail(access, failure, now);
   }
 
   /** Whether a session is wanted, none is there or under way, and a relay could be asked. */
@@ -241,8 +245,9 @@ export class SessionBook {
     return access.wantedUntil !== undefined || silent || this.#warm.has(access.service);
   }
 
-  #handleOutcome({ access, failure }: AskOutcome, now: Instant): void {
-    if (failure !== undefined) this.#fail(access, failure, now);
+  #handleOutcome(outcome: AskOutcome | undefined, now: Instant): void {
+    if (outcome?.failure !== undefined) this.#fail(outcome.access, outcome.failure, now);
+    this.#settle(now);
   }
 
   #handleOpened(pair: Pair, service: string, now: Instant): void {
@@ -375,10 +380,8 @@ export class SessionBook {
   }
 
   #isListed(service: string): boolean {
-    for (let relay = 0; relay < this.#relays.count; relay++) {
-      if (this.#relays.lists(relay, service)) return true;
-    }
-    return false;
+    const relays = Array.from({ length: this.#relays.count }, (_, relay) => relay);
+    return relays.some((relay) => this.#relays.lists(relay, service));
   }
 
   #accessTo(service: string, now: Instant): Access {

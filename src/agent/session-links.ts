@@ -152,7 +152,7 @@ export class SessionLinks {
 
   #canAsk({ access }: Bond, relay: number, link: Link): boolean {
     if (link.asking || this.#relays.leg(relay) === undefined) return false;
-    return this.#relays.lists(relay, access.service);
+    return link.session !== undefined || this.#relays.lists(relay, access.service);
   }
 
   #ask(bond: Bond, relay: number, link: Link, now: Instant): void {

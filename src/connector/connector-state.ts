@@ -43,6 +43,9 @@ export const REPORT_AFTER: Duration = ms(100);
 /** Between registrations that failed. */
 export const REGISTER_RETRY: Duration = seconds(2);
 
+/** A revocation may touch every session there is: what it causes goes out in portions. */
+const OUTPUTS_PER_STEP_MAX = 2000;
+
 /** Features of this version: none yet that both sides would have to agree on. */
 const FEATURES: readonly string[] = [];
 
@@ -52,6 +55,8 @@ export class ConnectorState implements StateMachine<ConnectorInput, ConnectorOut
   readonly #tunnels: TunnelControl;
   readonly #revocations = new RevocationList();
   readonly #outputs: ConnectorOutput[] = [];
+  #outputsLeft = OUTPUTS_PER_STEP_MAX;
+  #now: Instant;
   /** Sessions to report, in the order of their time. */
   readonly #reports: { readonly at: Instant; readonly session: Session }[] = [];
   #services: ReadonlyMap<string, RegisteredService>;
@@ -67,6 +72,7 @@ export class ConnectorState implements StateMachine<ConnectorInput, ConnectorOut
       accepted: [],
     }));
     this.#services = byName(options.services);
+    this.#now = now;
     this.#access = new AccessTable(options);
     this.#tunnels = new TunnelControl(this.#access, options.randomHex, FEATURES);
   }
@@ -77,6 +83,7 @@ export class ConnectorState implements StateMachine<ConnectorInput, ConnectorOut
   }
 
   handleInput(input: ConnectorInput, now: Instant): void {
+    this.#beginStep(now);
     switch (input.type) {
       case "start":
         for (const { leg } of this.#relays) leg.handleStart(now);
@@ -107,6 +114,7 @@ export class ConnectorState implements StateMachine<ConnectorInput, ConnectorOut
   }
 
   handleTimeout(now: Instant): void {
+    this.#beginStep(now);
     for (const [index, { leg, registerAt }] of this.#relays.entries()) {
       leg.handleTimeout(now);
       if (registerAt !== undefined && registerAt <= now) this.#register(index, now);
@@ -120,13 +128,23 @@ export class ConnectorState implements StateMachine<ConnectorInput, ConnectorOut
   }
 
   pollOutput(): ConnectorOutput | undefined {
-    return this.#outputs.shift();
+    if (this.#outputsLeft === 0) return undefined;
+
+    const output = this.#outputs.shift();
+    if (output !== undefined) this.#outputsLeft -= 1;
+    return output;
   }
 
   pollTimeout(): Instant | undefined {
+    if (this.#outputs.length > 0) return this.#now;
     const legs = this.#relays.flatMap(({ leg, registerAt }) => [leg.pollTimeout(), registerAt]);
     const due = [...legs, this.#access.pollTimeout(), this.#reports[0]?.at];
     return earliest(...due.filter((at) => at !== undefined));
+  }
+
+  #beginStep(now: Instant): void {
+    this.#now = now;
+    this.#outputsLeft = OUTPUTS_PER_STEP_MAX;
   }
 
   #legOf(connection: ConnectionHandle): RelayLeg | undefined {

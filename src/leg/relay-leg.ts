@@ -7,6 +7,8 @@
  *   successor is ready it takes over, and the relay moves what belonged to the old one.
  * - **A request ends once**: answered, unanswered after {@link REQUEST_TIMEOUT}, or void because its
  *   leg is gone. The owner asks again when the next leg is ready.
+ * - **A leg that a later one follows ends as superseded.** To a relay any other close of ours would be
+ *   a goodbye, and end the sessions.
  * - **A relay that welcomes and drops does not get a tight loop**: the reconnection schedule starts
  *   over only after a leg that was ready for {@link STABLE_AFTER}.
  *
@@ -183,7 +185,7 @@ export class RelayLeg {
   reconnect(reason: string, now: Instant): void {
     if (this.#ready === undefined) return;
 
-    this.#close(this.#ready.connection, CloseCode.NO_ERROR, reason);
+    this.#close(this.#ready.connection, CloseCode.SUPERSEDED, reason);
     this.#lose(reason, now);
   }
 
@@ -196,7 +198,7 @@ export class RelayLeg {
 
     if (this.#dialAt === undefined || this.#dialAt > now) return;
     if (this.#attempt !== undefined) {
-      this.#close(this.#attempt.connection, CloseCode.NO_ERROR, "given up");
+      this.#close(this.#attempt.connection, CloseCode.SUPERSEDED, "given up");
       this.#failAttempt("no welcome before the next attempt", false);
     }
     this.#dial(now);
@@ -237,7 +239,7 @@ export class RelayLeg {
     const { connection } = attempt;
     this.#outputs.push({ type: "ready", connection, welcome: message, newEpoch });
     // After `ready`: the owner re-opens its paths over the successor before the old leg ends.
-    if (old !== undefined) this.#close(old.connection, CloseCode.NO_ERROR, "superseded");
+    if (old !== undefined) this.#close(old.connection, CloseCode.SUPERSEDED, "a later leg");
   }
 
   #handleMessage(connection: ConnectionHandle, message: DecodedLegMessage, now: Instant): void {

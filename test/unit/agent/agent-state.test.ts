@@ -294,9 +294,17 @@ describe("agent and its sessions", () => {
     expect(commands(agent.advance(59_999), "revoke")).toEqual([]);
   });
 
-  test("a service that is withdrawn is cut", () => {
+  test("a service that is listed no more lives on with its session and then is gone", () => {
     const agent = new AgentBench().ready().granted("echo");
 
-    expect(commands(agent.list(["web"], 0, 2), "revoke")).toMatchObject([{ service: "echo" }]);
+    const withdrawn = agent.list(["web"], 0, 2);
+    expect(commands(withdrawn, "revoke")).toEqual([]);
+    expect(withdrawn).toMatchObject([{ services: [{ name: "echo" }, { name: "web" }] }]);
+
+    const ended = agent.fromRelay({
+      ...{ type: "session-close", session: sessionOf("echo"), code: "NO_ERROR", reason: "" },
+    });
+    expect(commands(ended, "revoke")).toMatchObject([{ service: "echo" }]);
+    expect(ended).toContainEqual({ type: "services", services: [{ name: "web", ports: [] }] });
   });
 });
