@@ -1,5 +1,6 @@
 /** What a command is: plain data for parsing, help and completion, and a function that runs it. */
 import type { Writable } from "node:stream";
+import type { LogOutput } from "../observability/log-output.ts";
 import type { OpenEndpoint } from "../transport/endpoint.ts";
 import type { ExitCode } from "./exit.ts";
 import type { ConfigFlag, FlagValue } from "./load-config.ts";
@@ -41,6 +42,8 @@ export interface Console {
   /** For people. */
   readonly stderr: Writable;
   readonly environment: Readonly<Record<string, string | undefined>>;
+  /** Where a role logs to: standard output, past the stream for data. */
+  readonly openLogs: () => LogOutput;
   /** Loads the data plane. Absent in a build that has none. */
   readonly loadDataPlane?: () => Promise<OpenEndpoint>;
 }

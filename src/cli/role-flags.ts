@@ -104,6 +104,7 @@ export const ROLE_FLAGS: Readonly<Record<RoleName, RoleFlags>> = {
         key: "packets",
         help: "Unix socket that carries IP packets",
       },
+      LISTEN,
       { flag: "--control-socket <path>", key: "controlSocket", help: "where status is answered" },
       { flag: "--state-dir <dir>", key: "stateDir", help: "where what must last is kept" },
       ...COMMON,

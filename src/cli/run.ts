@@ -6,7 +6,7 @@
  */
 import { CommanderError, Command as Parser } from "commander";
 import { OperatorError } from "../base/error.ts";
-import { flushed } from "../observability/flushed.ts";
+import { logToDescriptor } from "../observability/log-output.ts";
 import { type Command, type Console, type Flag, nameOfFlag } from "./command.ts";
 import { COMMANDS } from "./commands.ts";
 import { describeFailure, ExitCode } from "./exit.ts";
@@ -19,12 +19,13 @@ export async function main(argv: readonly string[]): Promise<never> {
     stdout: process.stdout,
     stderr: process.stderr,
     environment: process.env,
+    openLogs: () => logToDescriptor(1),
     loadDataPlane: async () => {
       const { openNativeEndpoint } = await import("../transport/native-endpoint.ts");
       return openNativeEndpoint;
     },
   });
-  await Promise.all([process.stdout, process.stderr].map(flushed));
+  await Promise.all([process.stdout, process.stderr].map(ended));
   process.exit(exitCode);
 }
 
@@ -153,4 +154,13 @@ function unknownCommand(command: Command, typed: string): OperatorError {
 
 function seeHelp({ name }: Command): string {
   return name === PROGRAM.name ? "See `ztna --help`." : `See \`ztna help ${name}\`.`;
+}
+
+/** Ending the process would cut off what a slow reader has not read yet. */
+function ended(stream: NodeJS.WriteStream): Promise<void> {
+  return new Promise((resolve) => {
+    // A reader that went away is no reason to wait.
+    stream.once("error", () => resolve());
+    stream.end(() => resolve());
+  });
 }

@@ -12,14 +12,12 @@ export const LEVELS: readonly Level[] = ["trace", "debug", "info", "warn", "erro
 
 export const LOG_EVENTS = {
   "role started": "info",
-  "role ready": "info",
   "role stopping": "info",
   "role stopped": "info",
   "role stop overran its deadline": "error",
   "configuration reloaded": "info",
   "configuration reload refused": "error",
   "certificates reloaded": "info",
-  "certificate expires soon": "warn",
   "metrics listening": "info",
   "log lines dropped": "warn",
 
@@ -30,17 +28,13 @@ export const LOG_EVENTS = {
   "leg dial failed": "debug",
   "relay draining": "info",
   "relay restarted": "info",
-  "observed address changed": "info",
 
   "handshake refused": "warn",
-  "peer refused": "warn",
   "protocol violation": "warn",
-  "control frame refused": "debug",
 
   "service registered": "info",
   "service registration rejected": "warn",
   "service withdrawn": "info",
-  "services changed": "info",
   "backend resolved": "debug",
   "backend resolution failed": "warn",
   "backend up": "info",
@@ -54,7 +48,6 @@ export const LOG_EVENTS = {
   "offer unanswered": "warn",
 
   "tunnel up": "info",
-  "tunnel down": "info",
   "tunnel refused": "warn",
   "tunnel silent": "warn",
   "tunnel answers again": "info",
@@ -71,11 +64,7 @@ export const LOG_EVENTS = {
   "flow closed": "debug",
 
   "tun opened": "info",
-  "routes added": "info",
-  "routes removed": "info",
-  "stale routes removed": "info",
   "address pool moved": "warn",
-  "listener open": "info",
   "control socket open": "info",
 
   "data plane warning": "warn",

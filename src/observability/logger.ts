@@ -8,11 +8,10 @@
  *
  * Worker transports of pino do not survive bundling into one file, so formatting happens here.
  */
-import type { Writable } from "node:stream";
 import { type Logger as Pino, pino } from "pino";
 import { prettyFactory } from "pino-pretty";
-import { flushed } from "./flushed.ts";
 import type { Level, LogFields, LogMessage, MessageAt } from "./log-events.ts";
+import type { LogOutput } from "./log-output.ts";
 
 export interface Logger {
   trace(message: MessageAt<"trace">, fields?: LogFields): void;
@@ -37,13 +36,10 @@ export interface LoggerOptions {
   readonly level: Level | "silent";
   /** Goes into each line. */
   readonly role: string;
-  readonly output: Writable;
+  readonly output: LogOutput;
   /** Readable lines with colours for people. */
   readonly pretty: boolean;
 }
-
-/** Octets waiting for a slow reader: some thousand lines, nothing beside the rest of a process. */
-export const BACKLOG_BYTES_MAX = 1_048_576;
 
 export function createLogger({ level, role, output, pretty }: LoggerOptions): Logger {
   const sink = new LineSink(output, pretty ? prettyLines() : (line) => line);
@@ -66,7 +62,7 @@ export function createLogger({ level, role, output, pretty }: LoggerOptions): Lo
     warn: (message, fields = {}) => main.warn(fields, message),
     error: (message, fields = {}) => main.error(fields, message),
     audit: (fields) => audit.info(fields, "access decided" satisfies LogMessage),
-    flush: () => sink.flush(),
+    flush: () => output.flush(),
   };
 }
 
@@ -75,32 +71,26 @@ function prettyLines(): (line: string) => string {
   return (line) => format(line) ?? line;
 }
 
+/** What pino writes to: counts the lines that the output does not take and says so later. */
 class LineSink {
   onDropped: (count: number) => void = () => {};
-  readonly #output: Writable;
+  readonly #output: LogOutput;
   readonly #format: (line: string) => string;
   #dropped = 0;
 
-  constructor(output: Writable, format: (line: string) => string) {
+  constructor(output: LogOutput, format: (line: string) => string) {
     this.#output = output;
     this.#format = format;
-    // A reader that went away (EPIPE) must not end a process that serves others.
-    output.on("error", () => {});
   }
 
   write(line: string): void {
-    if (this.#output.writableLength + line.length > BACKLOG_BYTES_MAX) {
+    if (!this.#output.write(this.#format(line))) {
       this.#dropped++;
       return;
     }
 
     const dropped = this.#dropped;
     this.#dropped = 0;
-    this.#output.write(this.#format(line));
     if (dropped > 0) this.onDropped(dropped);
-  }
-
-  flush(): Promise<void> {
-    return flushed(this.#output);
   }
 }

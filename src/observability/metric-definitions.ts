@@ -53,7 +53,7 @@ export const CONNECTOR_METRICS = {
   ...COMMON,
   ztna_connector_forwarded_packets_total: {
     type: "counter",
-    help: "Datagrams exchanged with backends.",
+    help: "Tunnel packets sent, on all paths.",
   },
   ztna_connector_forwarded_bytes_total: {
     type: "counter",
@@ -95,17 +95,20 @@ export type RoleFigures<R extends MeasuredRole> = Readonly<
 >;
 
 /**
- * Counters of the data plane that have a name of their own here. All others are exported as
- * `ztna_data_plane_events_total` with the counter's name as label.
+ * Counters of the data plane that have a name of the predecessor's; several under one name are
+ * added up. Each of them, like all others, is also exported as `ztna_data_plane_events_total`.
  */
 export const FROM_DATA_PLANE: Readonly<Record<MeasuredRole, Readonly<Record<string, string>>>> = {
   relay: {
-    channel_bytes: "ztna_relay_bytes_total",
-    channel_packets: "ztna_datagrams_relayed_total",
-    retry_tokens_valid: "ztna_retry_tokens_validated",
-    retry_tokens_invalid: "ztna_retry_token_failures",
+    channel_bytes_forwarded: "ztna_relay_bytes_total",
+    channel_packets_forwarded: "ztna_datagrams_relayed_total",
+    retry_tokens_validated: "ztna_retry_tokens_validated",
+    retry_tokens_refused: "ztna_retry_token_failures",
   },
-  connector: {},
+  connector: {
+    packets_via_direct: "ztna_connector_forwarded_packets_total",
+    packets_via_relay: "ztna_connector_forwarded_packets_total",
+  },
   agent: {
     packets_via_direct: "ztna_agent_packets_via_direct",
     packets_via_relay: "ztna_agent_packets_via_relay",

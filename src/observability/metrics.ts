@@ -88,12 +88,14 @@ class Exporter {
   }
 
   exportEndpoint(endpoint: EndpointFigures): void {
-    const named = FROM_DATA_PLANE[this.#role];
+    const nameOf = FROM_DATA_PLANE[this.#role];
+    const named = new Map<string, number>();
     for (const [event, value] of Object.entries(endpoint.counters)) {
-      const name = named[event];
-      if (name === undefined) this.#set("ztna_data_plane_events_total", value, { event });
-      else this.#set(name, value);
+      this.#set("ztna_data_plane_events_total", value, { event });
+      const name = nameOf[event];
+      if (name !== undefined) named.set(name, (named.get(name) ?? 0) + value);
     }
+    for (const [name, value] of named) this.#set(name, value);
     this.#set("ztna_channels", endpoint.channels);
     this.#set("ztna_connections", endpoint.connectionsTotal);
     this.#set("ztna_flows", endpoint.flows);

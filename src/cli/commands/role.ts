@@ -57,9 +57,13 @@ function loadDataPlane({ loadDataPlane: load }: Console): Promise<OpenEndpoint> 
   });
 }
 
-function loggerOf(role: RoleName, { logLevel }: CommonConfig, { stdout }: Console): Logger {
+function loggerOf(
+  role: RoleName,
+  { logLevel }: CommonConfig,
+  { stdout, openLogs }: Console,
+): Logger {
   const pretty = "isTTY" in stdout && stdout.isTTY === true;
-  return createLogger({ level: logLevel, role, output: stdout, pretty });
+  return createLogger({ level: logLevel, role, output: openLogs(), pretty });
 }
 
 function serveHealth(

@@ -2,13 +2,13 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Writable } from "node:stream";
 import { type ControlHandlers, openControlSocket } from "../../../src/agent/control-socket.ts";
 import type { PingLine, PingRequest } from "../../../src/agent/ping.ts";
 import type { AgentStatus } from "../../../src/agent/status.ts";
 import { statusText } from "../../../src/cli/commands/status.ts";
 import { controlSocketOf, ownUserId } from "../../../src/cli/control-socket-path.ts";
 import { run } from "../../../src/cli/run.ts";
+import { MemoryConsole } from "../../support/memory-console.ts";
 
 describe("ztna status", () => {
   test("shows relays, services and how they are reached", () => {
@@ -251,17 +251,7 @@ function pinging(lines: readonly PingLine[], asked: PingRequest[] = []): Partial
 }
 
 async function ztna(...argv: readonly string[]) {
-  const [stdout, stderr] = [new Collector(), new Collector()];
-  const environment = { ZTNA_CONTROL_SOCKET: socket() };
-  const exitCode = await run(argv, { stdout, stderr, environment });
-  return { exitCode, stdout: stdout.text, stderr: stderr.text };
-}
-
-class Collector extends Writable {
-  text = "";
-
-  override _write(chunk: unknown, _encoding: string, done: () => void): void {
-    this.text += String(chunk);
-    done();
-  }
+  const console = new MemoryConsole({ ZTNA_CONTROL_SOCKET: socket() });
+  const exitCode = await run(argv, console);
+  return { exitCode, stdout: console.stdout.text, stderr: console.stderr.text };
 }

@@ -2,10 +2,10 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:tes
 import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Writable } from "node:stream";
 import type { RoleName } from "../../../src/cli/role-flags.ts";
 import { run } from "../../../src/cli/run.ts";
 import type { OpenEndpoint } from "../../../src/transport/endpoint.ts";
+import { MemoryConsole } from "../../support/memory-console.ts";
 import { MemoryEndpoint } from "../../support/memory-endpoint.ts";
 
 describe.each(["relay", "connector", "agent"] as const)("ztna %s", (role) => {
@@ -97,12 +97,10 @@ describe.each(["relay", "connector", "agent"] as const)("ztna %s", (role) => {
 
 describe("a build without a data plane", () => {
   test("says so", async () => {
-    const stderr = new Collector();
-    const flags = ["--config", at("relay.json")];
-    const console = { stdout: new Collector(), stderr, environment: {} };
+    const console = new MemoryConsole();
 
-    expect(await run(["relay", ...flags], console)).toBe(3);
-    expect(stderr.text).toStartWith("error[DATA_PLANE_UNAVAILABLE]: ");
+    expect(await run(["relay", "--config", at("relay.json")], console)).toBe(3);
+    expect(console.stderr.text).toStartWith("error[DATA_PLANE_UNAVAILABLE]: ");
   });
 });
 
@@ -155,33 +153,31 @@ function otherControlSocket(role: RoleName): string[] {
 }
 
 async function must(...argv: readonly string[]): Promise<void> {
-  const stderr = new Collector();
-  const exitCode = await run(argv, { stdout: new Collector(), stderr, environment: {} });
-  if (exitCode !== 0) throw new Error(stderr.text);
+  const console = new MemoryConsole();
+  if ((await run(argv, console)) !== 0) throw new Error(console.stderr.text);
 }
 
 function start(role: RoleName, ...flags: readonly string[]) {
-  const [stdout, stderr] = [new Collector(), new Collector()];
+  const console = new MemoryConsole();
+  const { logs, stderr } = console;
   let endpoint: MemoryEndpoint | undefined;
   const openEndpoint: OpenEndpoint = (options, onEvents) => {
     endpoint = new MemoryEndpoint(options, onEvents);
     return endpoint;
   };
   const exitCode = run([role, "--config", at(`${role}.json`), ...flags], {
-    stdout,
-    stderr,
-    environment: {},
+    ...console,
     loadDataPlane: async () => openEndpoint,
   });
   const lines = () =>
-    stdout.text
+    logs.text
       .split("\n")
       .filter(Boolean)
-      .map((it) => JSON.parse(it) as Record<string, unknown> & { msg: string });
+      .map((it) => JSON.parse(it) as { msg: string; local?: string });
   const line = (message: string) => lines().find(({ msg }) => msg === message);
   const says = (message: string) =>
     Promise.race([
-      stdout.until(() => line(message) !== undefined),
+      logs.until(() => line(message) !== undefined),
       exitCode.then((code) => {
         throw new Error(`ended with ${code}: ${stderr.text}`);
       }),
@@ -198,30 +194,7 @@ function start(role: RoleName, ...flags: readonly string[]) {
     },
     metricsAddress: async () => {
       await says("role started");
-      const found: { local?: unknown } = line("metrics listening") ?? {};
-      return String(found.local);
+      return line("metrics listening")?.local ?? "";
     },
   };
-}
-
-class Collector extends Writable {
-  text = "";
-  #waiting: (() => void)[] = [];
-
-  override _write(chunk: unknown, _encoding: string, done: () => void): void {
-    this.text += String(chunk);
-    done();
-    for (const look of this.#waiting.splice(0)) look();
-  }
-
-  /** Resolves once `condition` holds; looks after each write. */
-  until(condition: () => boolean): Promise<void> {
-    return new Promise((resolve) => {
-      const look = () => {
-        if (condition()) resolve();
-        else this.#waiting.push(look);
-      };
-      look();
-    });
-  }
 }

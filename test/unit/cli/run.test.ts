@@ -2,8 +2,8 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Writable } from "node:stream";
 import { run } from "../../../src/cli/run.ts";
+import { MemoryConsole } from "../../support/memory-console.ts";
 
 describe("command line", () => {
   test("help goes to stdout and is a success", async () => {
@@ -288,16 +288,7 @@ function at(name: string): string {
 }
 
 async function ztna(...argv: readonly string[]) {
-  const [stdout, stderr] = [new Collector(), new Collector()];
-  const exitCode = await run(argv, { stdout, stderr, environment: {} });
-  return { exitCode, stdout: stdout.text, stderr: stderr.text };
-}
-
-class Collector extends Writable {
-  text = "";
-
-  override _write(chunk: unknown, _encoding: string, done: () => void): void {
-    this.text += String(chunk);
-    done();
-  }
+  const console = new MemoryConsole();
+  const exitCode = await run(argv, console);
+  return { exitCode, stdout: console.stdout.text, stderr: console.stderr.text };
 }

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import {
+  FROM_DATA_PLANE,
   METRICS_BY_ROLE,
   type MeasuredRole,
 } from "../../../src/observability/metric-definitions.ts";
@@ -22,17 +23,34 @@ describe("metrics", () => {
     },
   );
 
-  test("counters of the data plane appear under their own name or as labelled events", async () => {
+  test("counters of the data plane appear as labelled events, some under their own name too", async () => {
     const endpoint = {
       ...NOTHING,
-      counters: { channel_bytes: 1500, channel_packets: 3, unproven_source: 2 },
+      counters: { channel_bytes_forwarded: 1500, channel_packets_forwarded: 3, resets_sent: 2 },
     };
 
     const text = await scrape("relay", endpoint);
 
     expect(text).toContain("\nztna_relay_bytes_total 1500\n");
     expect(text).toContain("\nztna_datagrams_relayed_total 3\n");
-    expect(text).toContain('\nztna_data_plane_events_total{event="unproven_source"} 2\n');
+    expect(text).toContain('\nztna_data_plane_events_total{event="resets_sent"} 2\n');
+  });
+
+  test("two counters under one name are added up", async () => {
+    const counters = { packets_via_direct: 5, packets_via_relay: 7 };
+
+    const text = await scrape("connector", { ...NOTHING, counters });
+
+    expect(text).toContain("\nztna_connector_forwarded_packets_total 12\n");
+  });
+
+  test("every name that a counter leads to is a metric of its role", () => {
+    const roles = Object.keys(METRICS_BY_ROLE) as MeasuredRole[];
+
+    const unknown = roles.flatMap((role) =>
+      Object.values(FROM_DATA_PLANE[role]).filter((name) => !(name in METRICS_BY_ROLE[role])),
+    );
+    expect(unknown).toEqual([]);
   });
 
   test("a second scrape shows the owner's figure, not a sum", async () => {
@@ -42,7 +60,7 @@ describe("metrics", () => {
       version: "1",
       read: async () => ({
         role: { ztna_sessions: bytes },
-        endpoint: { ...NOTHING, counters: { channel_bytes: bytes } },
+        endpoint: { ...NOTHING, counters: { channel_bytes_forwarded: bytes } },
       }),
     });
 
