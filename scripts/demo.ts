@@ -22,6 +22,7 @@ import { print, say } from "./lib/step.ts";
 import { table } from "./lib/table.ts";
 
 const DATAGRAMS = 100;
+const CLI = ["dist/ztna"];
 
 process.chdir(resolve(import.meta.dir, ".."));
 process.exit(await main());
@@ -101,5 +102,3 @@ function nextSteps(demo: SimpleDeployment): string[] {
     "Ctrl-C ends it and removes everything.",
   ];
 }
-
-const CLI = ["dist/ztna"];

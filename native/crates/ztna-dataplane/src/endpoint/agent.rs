@@ -31,8 +31,8 @@ const ANSWER_WAIT: Duration = Duration::from_secs(15);
 /// Flows that wait for one service.
 const WAITING_FLOWS_MAX: usize = 1_024;
 /// Datagrams that a waiting flow keeps, and their octets.
-const HELD_DATAGRAMS_MAX: usize = 16;
-const HELD_BYTES_MAX: usize = 16 << 10;
+const HELD_DATAGRAMS_MAX: usize = 64;
+const HELD_BYTES_MAX: usize = 64 << 10;
 /// A service that is waited for is asked for again this often, should the owner have lost the request.
 const WANTED_INTERVAL: Duration = Duration::from_secs(1);
 

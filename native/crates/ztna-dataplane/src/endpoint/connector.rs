@@ -67,7 +67,7 @@ impl Plane {
             self.counters.flows_refused_limit += 1;
             self.refuse_flow(key, FlowAnswer::LimitExceeded);
         } else {
-            self.flows.mark(key);
+            self.read_header(key, now);
         }
     }
 

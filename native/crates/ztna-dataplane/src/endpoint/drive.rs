@@ -39,8 +39,9 @@ impl Plane {
         self.read_control(key);
         if self.connections.get(key).is_some_and(|it| it.tunnel().is_some()) {
             self.poll_paths(key, now);
-            self.read_datagrams(key, now);
+            // Streams first: a header that came with its datagrams makes them belong to somebody.
             self.note_readable_flows(key, now);
+            self.read_datagrams(key, now);
         }
     }
 

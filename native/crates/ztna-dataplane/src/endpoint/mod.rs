@@ -10,6 +10,7 @@ mod commands;
 mod connector;
 mod datagrams;
 mod drive;
+mod flow_life;
 mod flows;
 mod forwarding;
 mod local;
