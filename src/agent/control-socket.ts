@@ -32,6 +32,12 @@ export interface ControlSocket {
 /** Of a request's body: a ping has a hundred. */
 const BODY_BYTES_MAX = 4096;
 
+/**
+ * A series of pings may be silent for longer than any request of a browser. Bun's types keep this
+ * from Unix sockets; its server obeys it there, and does not obey `Server.timeout`.
+ */
+const NO_IDLE_TIMEOUT: object = { idleTimeout: 0 };
+
 /** @throws OperatorError when the path is taken or not safe to use. */
 export async function openControlSocket(
   path: string,
@@ -55,13 +61,10 @@ function serve(path: string, handlers: ControlHandlers): Bun.Server<undefined> {
   const previous = process.umask(0o177);
   try {
     const server = Bun.serve({
+      ...NO_IDLE_TIMEOUT,
       unix: path,
       maxRequestBodySize: BODY_BYTES_MAX,
-      fetch: (request, self) => {
-        // A series of pings may be silent for longer than any request of a browser.
-        self.timeout(request, 0);
-        return answer(request, handlers);
-      },
+      fetch: (request) => answer(request, handlers),
     });
     chmodSync(path, 0o600);
     return server;
