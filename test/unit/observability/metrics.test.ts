@@ -53,6 +53,14 @@ describe("metrics", () => {
     expect(unknown).toEqual([]);
   });
 
+  test("every counter that has a name is one that the data plane counts", async () => {
+    const path = "native/crates/ztna-dataplane/src/endpoint/snapshot.rs";
+    const counted = await Bun.file(path).text();
+
+    const named = Object.values(FROM_DATA_PLANE).flatMap((it) => Object.keys(it));
+    expect(named.filter((name) => !counted.includes(`"${name}"`))).toEqual([]);
+  });
+
   test("a second scrape shows the owner's figure, not a sum", async () => {
     let bytes = 10;
     const metrics = createMetrics({
