@@ -370,8 +370,10 @@ export class SessionBook {
 
   /** Returns whether one more session fits, letting go of the one that was idle for longest. */
   #makeRoom(): boolean {
-    const bonds = [...this.#accesses.values()].flatMap(bondsOf);
-    if (bonds.length < this.#sessionsMax) return true;
+    const accesses = [...this.#accesses.values()];
+    const bonds = accesses.flatMap(bondsOf);
+    const asking = accesses.filter(({ ask }) => ask !== undefined).length;
+    if (bonds.length + asking < this.#sessionsMax) return true;
 
     const idlest = idlestOf(bonds);
     if (idlest === undefined) return false;
