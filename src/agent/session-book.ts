@@ -229,7 +229,7 @@ export class SessionBook {
 
   #advance(access: Access, now: Instant): void {
     if (access.bond?.state === "granted") access.wantedUntil = undefined;
-    if (access.bond !== undefined) this.#links.upkeep(access.bond, now);
+    for (const bond of bondsOf(access)) this.#links.upkeep(bond, now);
     if (!this.#canAsk(access) || (nextAskAt(access) ?? now) > now) return;
 
     const failure = this.#makeRoom() ? this.#asks.ask(access, now) : SESSIONS_EXHAUSTED;

@@ -261,9 +261,9 @@ export function complaintAbout(
   return answer.paths.length === 0 ? "the relay answered without a path" : undefined;
 }
 
-/** Only the tunnel that takes new flows is worth asking for. */
+/** A silent tunnel too: a session at a relay that came back is the path over which it answers again. */
 function isKeptUp(bond: Bond): boolean {
-  return bond.state === "granted" && bond.access.bond === bond;
+  return bond.state === "granted";
 }
 
 function extendLease(link: Link, leaseMs: number, now: Instant): void {

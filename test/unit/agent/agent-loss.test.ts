@@ -136,6 +136,25 @@ describe("agent and loss", () => {
     expect(agent.access("echo")?.bond?.state).toBe("granted");
   });
 
+  test("a silent tunnel gets its path back from a relay that restarted", () => {
+    const agent = new AgentBench().ready().granted();
+    const { channelId } = agent.asked();
+    agent.advance(6000);
+    agent.feed({ type: "tunnel-silent", tunnel: agent.tunnel, silent: true });
+    agent.loseLeg();
+    agent.advance(0);
+
+    const caused = agent.welcome(0, { epoch: "d".repeat(64) });
+
+    const named = {
+      type: "session-open",
+      service: "echo",
+      connector: INSTANCE,
+      channelId,
+    } as const;
+    expect(legMessages(caused, agent.leg())).toContainEqual(expect.objectContaining(named));
+  });
+
   test("a tunnel that stays silent for 120 s resets its flows and ends", () => {
     const agent = new AgentBench().ready().granted();
     agent.feed({ type: "tunnel-silent", tunnel: agent.tunnel, silent: true });
