@@ -12,6 +12,7 @@
  * never given out.
  */
 import { createHash } from "node:crypto";
+import { formatIp } from "../protocol/address.ts";
 import {
   contains,
   formatIpv4,
@@ -23,7 +24,7 @@ import {
 } from "./ipv4-network.ts";
 
 /** "fd" (RFC 4193), then "zt", "na" in ASCII after 0x7a: fixed by the protocol. */
-const IPV6_PREFIX_HEX = "fd7a7a746e61";
+const IPV6_PREFIX: readonly number[] = [0xfd, 0x7a, 0x7a, 0x74, 0x6e, 0x61];
 
 /** The TUN device's own address; no service hashes to it (the chance is 2^-80). */
 export const TUN_IPV6 = "fd7a:7a74:6e61::1/48";
@@ -130,8 +131,7 @@ export class ServiceMap {
 }
 
 export function ipv6Of(service: string): string {
-  const hex = IPV6_PREFIX_HEX + sha256(service).toString("hex", 0, 10);
-  return (hex.match(/.{4}/g) ?? []).map((group) => group.replace(/^0{1,3}/, "")).join(":");
+  return formatIp({ family: 6, octets: [...IPV6_PREFIX, ...sha256(service).subarray(0, 10)] });
 }
 
 /**
