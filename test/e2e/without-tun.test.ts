@@ -22,11 +22,21 @@ import { UdpClient } from "../support/udp-client.ts";
 const BIG = scaled(1024 ** 3);
 const PARALLEL = scaled(200);
 const DATAGRAM_STEP = LONG ? 1 : 10;
+/** Longer than a tunnel may be idle; a shorter run shows the application's part alone. */
+const SILENT_SECONDS = LONG ? 200 : 20;
 
 let it: SimpleDeployment;
+/** Runs beside the other tests, since nothing happens in it. */
+let silence: Promise<readonly string[]>;
 
 beforeAll(async () => {
   it = await startSimpleDeployment();
+  silence = Promise.all([
+    TcpClient.open("127.0.0.1", it.forwards.echo).then(speakAfterSilence),
+    socksConnect(it.socks, SERVICE, SERVICE_PORTS.echo).then(speakAfterSilence),
+  ]);
+  // What fails is told by the test that waits for it.
+  silence.catch(() => undefined);
 });
 afterAll(() => it.deployment.remove());
 
@@ -106,7 +116,7 @@ describe("an agent without TUN", () => {
       for (let size = 0; size <= 1400; size += DATAGRAM_STEP) {
         await client.echo(Buffer.alloc(size, size % 251));
       }
-      for (const size of [1401, 4096, 9216]) await client.echo(Buffer.alloc(size, 7));
+      for (const size of [1401, 4096, 9000, 9216]) await client.echo(Buffer.alloc(size, 7));
       client.close();
     }));
 
@@ -128,6 +138,11 @@ describe("an agent without TUN", () => {
       client.close();
     }));
 
+  test("a connection that was silent for long carries data again", () =>
+    it.deployment.explain(async () => {
+      expect(await silence).toEqual(["after", "after"]);
+    }));
+
   test.each([
     { name: "a service that is not granted", service: "other-service", port: 80 },
     { name: "a port that the service does not have", service: SERVICE, port: 81 },
@@ -139,6 +154,16 @@ describe("an agent without TUN", () => {
     }),
   );
 });
+
+async function speakAfterSilence(client: TcpClient): Promise<string> {
+  await client.write("before");
+  await client.read("before".length);
+  await Bun.sleep(SILENT_SECONDS * 1000);
+  await client.write("after");
+  const words = (await client.read("after".length)).toString();
+  client.close();
+  return words;
+}
 
 function url(path: string): string {
   return `http://127.0.0.1:${it.forwards.http}${path}`;

@@ -12,6 +12,7 @@ import { type Backend, startBackend } from "./backend.ts";
 import { eventually } from "./eventually.ts";
 import { freePort } from "./ports.ts";
 import { must, run, TestProcess } from "./process.ts";
+import { type Resolver, startResolver } from "./resolver.ts";
 
 export const ZTNA = resolve("dist/ztna");
 
@@ -70,7 +71,7 @@ export class Role {
     const url = `http://127.0.0.1:${this.#metricsPort}/readyz`;
     await eventually(`${this.spec.name} is ready`, { withinMs, everyMs: 50 }, async () => {
       if (this.process.hasExited) return false;
-      const { code } = await this.#curl(url);
+      const { code } = await this.#get(url);
       return code === 0 ? true : undefined;
     }).then(
       (up) => {
@@ -84,7 +85,7 @@ export class Role {
 
   /** The text of `/metrics`. */
   async metrics(): Promise<string> {
-    const { stdout } = await this.#curl(`http://127.0.0.1:${this.#metricsPort}/metrics`);
+    const { stdout } = await this.#get(`http://127.0.0.1:${this.#metricsPort}/metrics`);
     return stdout;
   }
 
@@ -96,8 +97,12 @@ export class Role {
     return this.process.stop("SIGTERM");
   }
 
-  #curl(url: string): Promise<{ code: number; stdout: string }> {
+  async #get(url: string): Promise<{ code: number; stdout: string }> {
     const prefix = this.spec.place?.prefix ?? [];
+    if (prefix.length === 0) {
+      const response = await fetch(url, { signal: AbortSignal.timeout(2000) });
+      return { code: response.ok ? 0 : 22, stdout: await response.text() };
+    }
     return run([...prefix, "curl", "--silent", "--fail", "--max-time", "2", url]);
   }
 }
@@ -105,7 +110,7 @@ export class Role {
 export class Deployment {
   readonly directory: string = mkdtempSync(join(tmpdir(), "ztna-test-"));
   readonly roles: Role[] = [];
-  readonly backends: Backend[] = [];
+  readonly #others: TestProcess[] = [];
 
   static async create(): Promise<Deployment> {
     const deployment = new Deployment();
@@ -143,8 +148,19 @@ export class Deployment {
 
   async addBackend(place: Place = HERE): Promise<Backend> {
     const backend = await startBackend(place.host, place.prefix);
-    this.backends.push(backend);
+    this.keep(backend.process);
     return backend;
+  }
+
+  async addResolver(place: Place = HERE): Promise<Resolver> {
+    const resolver = await startResolver(place.host, place.prefix);
+    this.keep(resolver.process);
+    return resolver;
+  }
+
+  /** Has a process ended together with the deployment. */
+  keep(process: TestProcess): void {
+    this.#others.push(process);
   }
 
   writeConfig(spec: RoleSpec, metricsPort: number): string {
@@ -172,10 +188,7 @@ export class Deployment {
   }
 
   async remove(): Promise<void> {
-    const processes = [
-      ...this.roles.map((it) => it.process),
-      ...this.backends.map((it) => it.process),
-    ];
+    const processes = [...this.roles.map((it) => it.process), ...this.#others];
     await Promise.all(processes.map((it) => it.stop("SIGKILL")));
     rmSync(this.directory, { recursive: true, force: true });
   }

@@ -7,6 +7,7 @@
 import type { Backend } from "./backend.ts";
 import { Deployment, type Place, type Role } from "./deployment.ts";
 import { Network } from "./netns.ts";
+import { resolverUnavailable } from "./resolver.ts";
 import { agentSpec, connectorSpec, relaySpec, SERVICE } from "./simple-deployment.ts";
 
 export interface NamespacedDeployment {
@@ -73,7 +74,11 @@ async function start(deployment: Deployment, network: Network): Promise<Namespac
   const relayAddress = `${places.relay.host}:4433`;
   const relay = await deployment.add(relaySpec(deployment, relayAddress, places.relay));
   await relay.ready();
-  const connector = await deployment.add(connectorSpec(relayAddress, backend, places.connector));
+  const resolver =
+    resolverUnavailable() === undefined ? await deployment.addResolver(places.backend) : undefined;
+  const connector = await deployment.add(
+    connectorSpec(relayAddress, backend, places.connector, resolver),
+  );
   await connector.ready();
   return { deployment, network, relay, connector, backend, places, relayAddress };
 }

@@ -2,6 +2,7 @@
 import type { Backend } from "./backend.ts";
 import { Deployment, HERE, type Place, type Role, type RoleSpec } from "./deployment.ts";
 import { freePort } from "./ports.ts";
+import type { Resolver } from "./resolver.ts";
 
 export interface SimpleDeployment {
   readonly deployment: Deployment;
@@ -17,7 +18,7 @@ export interface SimpleDeployment {
 }
 
 /** The service's own ports, whatever the backend's are. */
-export const SERVICE_PORTS = { http: 80, digest: 7001, echo: 7, udp: 7 } as const;
+export const SERVICE_PORTS = { http: 80, digest: 7001, echo: 7, udp: 7, dns: 53 } as const;
 
 export const SERVICE = "echo-service";
 
@@ -80,28 +81,42 @@ async function start(
   };
 }
 
-export function relaySpec(deployment: Deployment, listen: string, place: Place = HERE) {
+export function relaySpec(
+  deployment: Deployment,
+  listen: string,
+  place: Place = HERE,
+  name = "relay",
+): RoleSpec {
   return {
     role: "relay",
-    name: "relay",
+    name,
     place,
-    config: { listen: [listen], dataDir: deployment.file("relay-data") },
-  } as const;
+    config: { listen: [listen], dataDir: deployment.file(`${name}-data`) },
+  };
 }
 
-export function connectorSpec(relay: string, backend: Backend, place: Place = HERE) {
+export function connectorSpec(
+  relays: string | readonly string[],
+  backend: Backend,
+  place: Place = HERE,
+  resolver?: Resolver,
+) {
   const { http, digest, echo, udp } = backend.ports;
-  const at = (protocol: "tcp" | "udp", port: number, backendPort: number) => ({
+  const at = (protocol: "tcp" | "udp", port: number, backendPort: number, to = backend.host) => ({
     protocol,
     port,
-    backend: `${backend.host}:${backendPort}`,
+    backend: `${to}:${backendPort}`,
   });
+  const dns =
+    resolver === undefined
+      ? []
+      : [at("udp", 53, resolver.port, resolver.host), at("tcp", 53, resolver.port, resolver.host)];
   return {
     role: "connector",
     name: "connector",
     place,
     config: {
-      relays: [relay],
+      relays: [relays].flat(),
       listen: [`${place.host}:0`],
       services: [
         {
@@ -111,6 +126,7 @@ export function connectorSpec(relay: string, backend: Backend, place: Place = HE
             at("tcp", SERVICE_PORTS.digest, digest),
             at("tcp", SERVICE_PORTS.echo, echo),
             at("udp", SERVICE_PORTS.udp, udp),
+            ...dns,
           ],
         },
       ],
@@ -122,7 +138,7 @@ export function connectorSpec(relay: string, backend: Backend, place: Place = HE
 export function agentSpec(
   deployment: Deployment,
   name: string,
-  relay: string,
+  relays: string | readonly string[],
   place: Place = HERE,
 ): RoleSpec {
   return {
@@ -130,14 +146,14 @@ export function agentSpec(
     name,
     place,
     config: {
-      relays: [relay],
+      relays: [relays].flat(),
       controlSocket: deployment.file(`${name}.sock`),
       stateDir: deployment.file(`${name}-state`),
     },
   };
 }
 
-function listenersOf(forwards: SimpleDeployment["forwards"], socksPort: number): string[] {
+export function listenersOf(forwards: SimpleDeployment["forwards"], socksPort: number): string[] {
   return [
     ...["--forward", `${forwards.http}=${SERVICE}:${SERVICE_PORTS.http}`],
     ...["--forward", `${forwards.digest}=${SERVICE}:${SERVICE_PORTS.digest}`],

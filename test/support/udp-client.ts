@@ -1,4 +1,5 @@
 /** A UDP client that sends one datagram and waits for the one that answers it. */
+import { isIPv6 } from "node:net";
 import { eventually } from "./eventually.ts";
 
 export class UdpClient {
@@ -13,6 +14,7 @@ export class UdpClient {
   static async open(hostname: string, port: number, localPort = 0): Promise<UdpClient> {
     const received: Buffer[] = [];
     const socket = await Bun.udpSocket({
+      hostname: isIPv6(hostname) ? "::" : "0.0.0.0",
       port: localPort,
       connect: { hostname, port },
       socket: {
