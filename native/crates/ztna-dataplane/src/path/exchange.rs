@@ -228,7 +228,7 @@ impl PathSet {
 
         // Counted as sent even if it could not be written: an unanswered check, not one for ever due.
         if let Some(told) = told {
-            told.told += 1;
+            told.begun = true;
         }
         path.checks.handle_sent(transaction, generation, size, selection, now);
         if size.is_none() {

@@ -95,8 +95,10 @@ impl PathSet {
         if path.triggered {
             return Some(sent + CHECK_SPACING);
         }
+        let told = self.telling_at(path.id, sent);
         if let Some(since) = path.suspect_since {
-            return Some(sent + self.suspect_interval(sent.saturating_duration_since(since)));
+            let again = sent + self.suspect_interval(sent.saturating_duration_since(since));
+            return Some(told.map_or(again, |told| told.min(again)));
         }
         if !path.was_proven() {
             let offset = FIRST_CHECKS_MS.get(path.attempts).copied().map(Duration::from_millis);
@@ -110,7 +112,6 @@ impl PathSet {
         let in_use = self.is_active() && self.selected() == Some(path.id);
         let regular = sent + self.interval(path);
         let probe = path.checks.probe_at().filter(|_| in_use);
-        let told = self.telling_at(path.id);
         [Some(regular), path.checks.confirm_at(), probe, told].into_iter().flatten().min()
     }
 
@@ -132,10 +133,14 @@ impl PathSet {
         (age / 4).clamp(SUSPECT_INTERVAL_MIN, max)
     }
 
-    fn telling_at(&self, id: PathId) -> Option<Instant> {
+    /// Returns when a choice is due to be told: at the first of its times that no check has passed.
+    fn telling_at(&self, id: PathId, sent: Instant) -> Option<Instant> {
         let told = self.selection.nomination.as_ref().filter(|told| told.path == id)?;
-        let offset = FIRST_CHECKS_MS.get(..TELLINGS)?.get(told.told)?;
-        Some(told.told_since + Duration::from_millis(*offset))
+        if !told.begun {
+            return Some(told.since);
+        }
+        let times = FIRST_CHECKS_MS.iter().take(TELLINGS);
+        times.map(|ms| told.since + Duration::from_millis(*ms)).find(|at| sent < *at)
     }
 
     fn silent_at(&self, path: &Path) -> Option<Instant> {

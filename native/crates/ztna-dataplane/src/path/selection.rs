@@ -54,8 +54,9 @@ struct Stranded {
 #[derive(Debug)]
 pub(super) struct Nomination {
     pub(super) path: PathId,
-    pub(super) told_since: Instant,
-    pub(super) told: usize,
+    pub(super) since: Instant,
+    /// A check has carried it.
+    pub(super) begun: bool,
 }
 
 impl PathSet {
@@ -161,7 +162,13 @@ impl PathSet {
         };
         let current_id = current.id;
         let chosen = if !current.is_usable(self.now) {
-            self.best_usable(Some(current_id)).map(|id| (id, "silence"))
+            let other = self.best_usable(Some(current_id));
+            if other.is_none() {
+                // Consent is gone: what is still to be said waits for the next path.
+                self.selection.tail_since = self.tail_of(current);
+                self.selection.selected = None;
+            }
+            other.map(|id| (id, "silence"))
         } else if let Some(ordered) = self.ordered_path() {
             self.selection.ordered = None;
             self.selection.own_choice = false;
@@ -217,7 +224,7 @@ impl PathSet {
         // Four thousand million choices outlast any tunnel; past them the connector is left as it is.
         let Some(number) = self.selection.number.checked_add(1) else { return };
         self.selection.number = number;
-        self.selection.nomination = Some(Nomination { path: id, told_since: self.now, told: 0 });
+        self.selection.nomination = Some(Nomination { path: id, since: self.now, begun: false });
     }
 
     /// Returns since when packets sent on a path may not have arrived, or `None` when it is not silent.

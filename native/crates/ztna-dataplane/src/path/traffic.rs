@@ -10,9 +10,9 @@ use super::{PathId, PathSet, PathSetEvent, PathSide};
 
 /// A tunnel is active this long after the last data.
 const ACTIVE_FOR: Duration = Duration::from_secs(2);
-/// Longer packets deserve an answer: acknowledgements alone are shorter.
+/// Longer packets start the silence clock: not even acknowledgements of many gaps are.
 const ANSWER_DESERVED_ABOVE: usize = 100;
-/// On average longer packets are data; acknowledgements on a quiet tunnel are shorter.
+/// Longer packets are data, if only a key stroke; acknowledgements on a quiet tunnel are shorter.
 const DATA_ABOVE: usize = 64;
 /// Packets of a replay that leave at once, and in each further portion.
 const REPLAY_PORTION: u32 = 64;
@@ -90,8 +90,8 @@ impl PathSet {
     }
 
     /// A train of QUIC packets goes out on the selected path: `segment` octets each, the last perhaps
-    /// shorter, of which the first `prefix` are the channel's. Packets of more than 100 octets are
-    /// taken to hold more than acknowledgements.
+    /// shorter, of which the first `prefix` are the channel's. Packets of more than 64 octets are
+    /// taken for data, those of more than 100 are certain to deserve an answer.
     pub fn on_quic_sent(&mut self, packets: &[u8], segment: usize, prefix: usize, now: Instant) {
         self.now = now;
         let Some(selected) = self.selection.selected else { return };
@@ -99,10 +99,12 @@ impl PathSet {
         let peer_answers_here = self.traffic.peer_path == Some(selected);
         let Some(path) = self.path_mut(selected) else { return };
         path.sent_bytes += packets.len() as u64;
-        if segment.min(packets.len()) <= prefix + ANSWER_DESERVED_ABOVE {
+        let longest = segment.min(packets.len()).saturating_sub(prefix);
+        if longest <= DATA_ABOVE {
+            self.traffic.ring.record_short(packets, segment, prefix);
             return;
         }
-        if peer_answers_here {
+        if peer_answers_here && longest > ANSWER_DESERVED_ABOVE {
             path.checks.handle_quic_sent(now);
         }
         self.traffic.active_until = Some(now + ACTIVE_FOR);

@@ -177,9 +177,20 @@ fn check_one_path_packet(set: &mut PathSet, path: PathId, data: &[u8], now: Inst
 pub(super) fn answer_checks(set: &mut PathSet, path: PathId, peer: &Credentials, now: Instant) {
     for (to, packet) in transmit(set) {
         if to == path && packet[..2] == [0, 1] {
-            set.handle_check(path, &answer_to(&packet, peer), now).unwrap();
+            answer(set, path, &packet, peer, now);
         }
     }
+}
+
+/// Answers one check.
+pub(super) fn answer(
+    set: &mut PathSet,
+    path: PathId,
+    check: &[u8],
+    peer: &Credentials,
+    now: Instant,
+) {
+    set.handle_check(path, &answer_to(check, peer), now).unwrap();
 }
 
 fn answer_to(check: &[u8], peer: &Credentials) -> Vec<u8> {

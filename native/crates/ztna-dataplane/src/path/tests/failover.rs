@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::seeds;
 use super::world::{AGENT, CONNECTOR, World, direct, relayed};
 use crate::path::PathSetEvent;
 
@@ -161,7 +162,7 @@ fn jitter_below_the_margin_never_raises_suspicion() {
 #[test]
 fn a_hundredth_of_loss_hardly_ever_raises_suspicion() {
     let mut alarms = 0;
-    for seed in 0..5 {
+    for seed in seeds(0..5) {
         let mut world = two_paths(seed, 20, 40);
         world.links.iter_mut().for_each(|link| link.loss = 10);
         world.send_data(AGENT, 25_000, Some(300));
@@ -204,7 +205,7 @@ fn a_stall_of_this_side_is_no_silence_of_the_path() {
         world.send_data(AGENT, 1_000, Some(200));
         world.run_ms(3_000);
         let now = world.now;
-        world.sides[AGENT].set.on_quic_sent(&[0x40; 200], 200, true, now);
+        world.sides[AGENT].set.on_quic_sent(&[0x40; 200], 200, 0, now);
 
         let later = now + Duration::from_millis(400);
         let agent = &mut world.sides[AGENT].set;

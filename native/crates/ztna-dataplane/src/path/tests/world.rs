@@ -16,6 +16,8 @@ pub(super) const CONNECTOR: usize = 1;
 
 /// Octets of an acknowledgement.
 const ACK_BYTES: usize = 40;
+/// Octets of a channel frame before its payload.
+const PREFIX_BYTES: usize = 9;
 /// Packets that may be unacknowledged.
 const WINDOW: usize = 256;
 
@@ -82,7 +84,6 @@ impl World {
     }
 
     pub(super) fn without_credentials(seed: u64, links: &[Link]) -> Self {
-        let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(seed);
         let rng = fastrand::Rng::with_seed(seed);
         let sides = [PathSide::Agent, PathSide::Connector].map(|side| Side::new(side, &rng));
         let mut world = Self {
@@ -245,13 +246,16 @@ impl World {
     }
 
     fn send_quic(&mut self, from: usize, kind: u8, number: u32, size: usize) {
-        let mut packet = vec![0; size];
+        // As the endpoint lays packets out: behind the prefix of the path they leave on.
+        let mut train = vec![0xFF; PREFIX_BYTES + size];
+        let packet = &mut train[PREFIX_BYTES..];
+        packet.fill(0);
         packet[..2].copy_from_slice(&[0x40, kind]);
         packet[2..6].copy_from_slice(&number.to_be_bytes());
         let side = &mut self.sides[from];
         if let Some(id) = side.set.selected() {
-            side.set.on_quic_sent(&packet, size, kind == 0, self.now);
-            self.transmit(from, id, &packet);
+            side.set.on_quic_sent(&train, train.len(), PREFIX_BYTES, self.now);
+            self.transmit(from, id, &train[PREFIX_BYTES..]);
         }
     }
 
