@@ -70,6 +70,8 @@ pub(crate) struct UdpPort {
     /// What the kernel granted of [`SOCKET_BUFFER_BYTES`].
     pub(crate) receive_buffer_bytes: usize,
     pub(crate) counters: UdpCounters,
+    /// Readiness is told once: it holds until the socket was read empty.
+    pub(crate) readable: bool,
     state: UdpSocketState,
     kept: Option<Kept>,
 }
@@ -113,6 +115,7 @@ impl UdpPort {
             local,
             receive_buffer_bytes,
             counters: UdpCounters::default(),
+            readable: true,
             state,
             kept: None,
         })

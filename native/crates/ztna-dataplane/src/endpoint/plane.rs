@@ -264,8 +264,12 @@ impl Plane {
         match event.token() {
             WAKE => {}
             Token(token) if token < PORT_BASE + PORTS_MAX => {
+                let index = token - PORT_BASE;
+                if let Some(port) = self.ports.get_mut(index) {
+                    port.readable |= event.is_readable();
+                }
                 if event.is_writable() {
-                    self.resume_port(token - PORT_BASE);
+                    self.resume_port(index);
                 }
             }
             Token(token) if token < LISTENER_BASE => {

@@ -13,6 +13,8 @@ use crate::demux::{PacketKind, classify};
 use crate::id::{PairId, WireId};
 use crate::path::PathId;
 
+use crate::udp::RECV_BATCH;
+
 use super::plane::{Plane, Target};
 
 /// Octets before the packet in a channel frame.
@@ -34,22 +36,29 @@ struct Via {
 impl Plane {
     /// Reads a socket at most `calls` times; returns whether it may hold more.
     pub(super) fn receive_port(&mut self, index: usize, calls: usize, now: Instant) -> bool {
+        if !self.ports.get(index).is_some_and(|port| port.readable) {
+            return false;
+        }
         let Some(mut buffers) = self.buffers.take() else { return false };
         let mut more = true;
         for _ in 0..calls {
             let Some(port) = self.ports.get_mut(index) else { break };
             let count = port.receive(&mut buffers);
-            if count == 0 {
-                more = false;
-                break;
-            }
             for train in 0..count {
                 if let Some((octets, meta)) = buffers.train(train) {
                     self.receive_train(index, octets, &meta, now);
                 }
             }
+            // A batch that is not full emptied the socket: what comes later is told again.
+            if count < RECV_BATCH {
+                more = false;
+                break;
+            }
         }
         self.buffers = Some(buffers);
+        if let Some(port) = self.ports.get_mut(index) {
+            port.readable = more;
+        }
         more
     }
 
