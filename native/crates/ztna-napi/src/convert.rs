@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
+use std::time::Duration;
 
 use napi::{Error, Status};
 use ztna_dataplane::EndpointError;
@@ -68,4 +69,12 @@ pub(crate) fn port(value: u32) -> napi::Result<u16> {
 /// Counters beyond 2^53 lose their last digits, which no reader of a metric can tell.
 pub(crate) fn number(value: u64) -> f64 {
     value as f64
+}
+
+pub(crate) fn millis(value: u32) -> Duration {
+    Duration::from_millis(value.into())
+}
+
+pub(crate) fn convert_all<A: TryInto<B, Error = Error>, B>(items: Vec<A>) -> napi::Result<Vec<B>> {
+    items.into_iter().map(TryInto::try_into).collect()
 }

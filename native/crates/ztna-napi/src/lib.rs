@@ -7,6 +7,7 @@ mod commands;
 mod convert;
 mod endpoint;
 mod events;
+mod values;
 
 /// Grows with every change of the boundary; compared when the addon is loaded.
 const ABI_VERSION: u32 = 1;

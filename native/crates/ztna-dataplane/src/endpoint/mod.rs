@@ -9,6 +9,7 @@ mod agent;
 mod commands;
 mod connector;
 mod datagrams;
+mod device;
 mod drive;
 mod flow_life;
 mod flows;

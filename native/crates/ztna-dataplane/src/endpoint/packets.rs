@@ -15,7 +15,7 @@ use mio::{Interest, Token};
 use crate::command::TunConfig;
 use crate::event::{Event, FlowKind};
 use crate::flow::answer::StreamError;
-use crate::packet_socket::{PacketPeer, PacketSocket};
+use crate::packet_socket::PacketSocket;
 use crate::termination::{
     Datagram, DatagramKind, TcpEvent, TcpRefusal, TerminatedFlow, Termination, TerminationConfig,
     Unreachable,
@@ -23,11 +23,10 @@ use crate::termination::{
 use crate::tun::vnet::VnetHeader;
 use crate::tun::{READ_BUFFER, TunDevice};
 
+use super::device::Device;
 use super::flows::{DatagramKey, Flow, Local, Stage};
 use super::plane::{LINK_BASE, LINKS_MAX, Plane};
 
-/// Packets read from one link in one turn: a super-packet may hold 64 KiB.
-const READS_A_TURN: usize = 64;
 /// Octets of an echo request that the wire does not need: type, code, checksum, identifier.
 const SEQUENCE_BYTES: usize = 2;
 
@@ -38,45 +37,6 @@ pub(super) struct Link {
     pub(super) by_terminated: HashMap<TerminatedFlow, usize>,
     pub(super) readable: bool,
     pub(super) write_failures: u64,
-}
-
-enum Device {
-    Tun(TunDevice),
-    Socket { socket: PacketSocket, peer: Option<PacketPeer> },
-}
-
-impl Device {
-    /// Returns whether the system took the packet.
-    fn write(&mut self, header: VnetHeader, packet: &[u8]) -> bool {
-        match self {
-            Self::Tun(device) => device.write(header, packet).is_ok(),
-            Self::Socket { peer, .. } => peer.as_mut().is_some_and(|peer| peer.send(packet)),
-        }
-    }
-
-    /// Hands packets that have arrived to `take`; returns whether more may wait.
-    fn read(&mut self, buffer: &mut [u8], take: &mut impl FnMut(VnetHeader, &mut [u8])) -> bool {
-        match self {
-            Self::Tun(device) => {
-                for _ in 0..READS_A_TURN {
-                    // An error is a packet that cannot be read, or a device that went down.
-                    let Ok(Some((header, packet))) = device.read(buffer) else { return false };
-                    take(header, packet);
-                }
-                true
-            }
-            Self::Socket { peer, .. } => {
-                let Some(attached) = peer else { return false };
-                match attached.read(&mut |packet: &mut [u8]| take(VnetHeader::PLAIN, packet)) {
-                    Ok(more) => more,
-                    Err(_) => {
-                        *peer = None;
-                        false
-                    }
-                }
-            }
-        }
-    }
 }
 
 impl Plane {
