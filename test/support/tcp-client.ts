@@ -43,6 +43,11 @@ export class TcpClient {
     return this.#ended;
   }
 
+  /** Whether nothing more comes, for whatever reason. */
+  get isClosed(): boolean {
+    return this.#ended || this.#failure !== undefined || this.#socket.destroyed;
+  }
+
   write(bytes: Uint8Array | string): Promise<void> {
     return new Promise((resolve, reject) =>
       this.#socket.write(bytes, (error) => (error ? reject(error) : resolve())),
