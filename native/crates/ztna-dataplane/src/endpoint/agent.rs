@@ -224,11 +224,8 @@ impl Plane {
         if super::pump::send_preface(&mut flow.up, &mut connection.quic).is_err() {
             return self.refuse_local(key, FlowAnswer::NotAvailable, now);
         }
-        if flow.up.starved {
-            flow.up.starved = false;
-            if let Some(tunnel) = connection.tunnel_mut() {
-                tunnel.starved.push_back(key);
-            }
+        if let Some(tunnel) = connection.tunnel_mut() {
+            flow.queue_if_starved(key, tunnel);
         }
         let mut octet = [0];
         let answer = match connection.quic.stream_recv(stream, &mut octet) {

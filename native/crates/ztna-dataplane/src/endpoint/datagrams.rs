@@ -155,7 +155,7 @@ impl Plane {
         }
         if !flow.up.preface.is_empty() {
             if let Some(tunnel) = connection.tunnel_mut() {
-                tunnel.starved.push_back(key);
+                flow.queue_if_starved(key, tunnel);
             }
             return;
         }

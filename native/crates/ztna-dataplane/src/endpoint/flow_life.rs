@@ -52,13 +52,8 @@ impl Plane {
         let scratch = &mut self.flows.scratch;
         let outcome = pump(flow, &mut connection.quic, &mut self.agent.links, scratch, now);
         drop(guard);
-        if flow.up.starved {
-            flow.up.starved = false;
-            if let Some(tunnel) = connection.tunnel_mut()
-                && !tunnel.starved.contains(&key)
-            {
-                tunnel.starved.push_back(key);
-            }
+        if let Some(tunnel) = connection.tunnel_mut() {
+            flow.queue_if_starved(key, tunnel);
         }
         self.mark_dirty(tunnel);
         match outcome {
@@ -82,6 +77,9 @@ impl Plane {
         let Some(tunnel) = connection.tunnel_mut() else { return };
         for _ in 0..WOKEN_A_TURN.min(tunnel.starved.len()) {
             if let Some(flow) = tunnel.starved.pop_front() {
+                if let Some(flow) = self.flows.slab.get_mut(flow) {
+                    flow.is_queued = false;
+                }
                 self.flows.mark(flow);
             }
         }

@@ -9,6 +9,7 @@ use slab::Slab;
 
 use crate::backend::tcp::TcpEnd;
 use crate::backend::udp::UdpEnd;
+use crate::connection::Tunnel;
 use crate::event::{FlowKind, ServiceSnapshot};
 use crate::flow::header::FlowHeaderReader;
 use crate::socks::{SocksHandshake, SocksTarget};
@@ -17,7 +18,6 @@ use crate::termination::TerminatedFlow;
 use super::local::Client;
 use super::plane::FLOW_BASE;
 use super::pump::{Down, Up};
-
 
 /// How far a flow has come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -110,6 +110,8 @@ pub(super) struct Flow {
     /// Agent: datagrams that wait for a tunnel.
     pub(super) held: Vec<Vec<u8>>,
     pub(super) dirty: bool,
+    /// It stands in its tunnel's queue for send capacity.
+    pub(super) is_queued: bool,
 }
 
 impl Flow {
@@ -134,6 +136,7 @@ impl Flow {
             key: None,
             held: Vec::new(),
             dirty: false,
+            is_queued: false,
         }
     }
 }
@@ -216,6 +219,14 @@ impl FlowTable {
 }
 
 impl Flow {
+    /// Queues the flow for send capacity if it ran out of it, once.
+    pub(super) fn queue_if_starved(&mut self, key: usize, tunnel: &mut Tunnel) {
+        if std::mem::take(&mut self.up.starved) && !self.is_queued {
+            self.is_queued = true;
+            tunnel.starved.push_back(key);
+        }
+    }
+
     /// Octets from agent to connector and back, as far as this end moved them.
     pub(super) const fn directions(&self, at_connector: bool) -> (u64, u64) {
         if at_connector {
@@ -225,4 +236,3 @@ impl Flow {
         }
     }
 }
-

@@ -44,6 +44,10 @@ const RECEIVE_CALLS_A_TURN: usize = 4;
 /// A turn that took longer than this held up the clocks of silence (reference: own stalls).
 const STALL: Duration = Duration::from_millis(10);
 
+/// Flow reports wait this long, or until there are so many.
+const REPORT_DELAY: Duration = Duration::from_millis(50);
+const REPORTS_MAX: usize = 4_096;
+
 /// What an id leads to.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Target {
@@ -126,6 +130,8 @@ pub(crate) struct Plane {
     pub(super) check_budget: CheckBudget,
     pub(super) timers: BinaryHeap<Reverse<(Instant, usize)>>,
     pub(super) dirty: Vec<usize>,
+    /// Connections whose control frames wait to be read.
+    pub(super) unread_control: Vec<usize>,
     pub(super) flows: FlowTable,
     pub(super) agent: AgentSide,
     pub(super) connector: ConnectorSide,
@@ -139,6 +145,8 @@ pub(crate) struct Plane {
     /// Where packets are built.
     pub(super) built_packet: Vec<u8>,
     pub(super) events: Vec<Event>,
+    /// When the oldest flow report in `events` was made, if they hold nothing else.
+    reports_since: Option<Instant>,
     pub(super) counters: Counters,
     pub(super) handshakes: usize,
     pub(super) next_judgement: Instant,
@@ -193,6 +201,7 @@ impl Plane {
             check_budget: CheckBudget::new(config.allow_loopback),
             timers: BinaryHeap::new(),
             dirty: Vec::new(),
+            unread_control: Vec::new(),
             flows: FlowTable::new(),
             agent: AgentSide::default(),
             connector: ConnectorSide::new(),
@@ -201,6 +210,7 @@ impl Plane {
             packet_buffer: Some(Vec::new()),
             built_packet: Vec::new(),
             events: Vec::new(),
+            reports_since: None,
             counters: Counters::default(),
             handshakes: 0,
             next_judgement: now + super::drive::JUDGEMENT_INTERVAL,
@@ -217,7 +227,7 @@ impl Plane {
         let mut more = false;
         let mut last_turn = clock();
         loop {
-            self.shared.push(&mut self.events, self.config.limits.events_max);
+            self.publish(clock());
             let timeout = if more { Some(Duration::ZERO) } else { self.until_next_timer(clock()) };
             if let Err(error) = self.poll.poll(&mut readiness, timeout)
                 && error.kind() != std::io::ErrorKind::Interrupted
@@ -236,6 +246,25 @@ impl Plane {
             }
         }
         self.shared.push(&mut self.events, usize::MAX);
+    }
+
+    /// Hands events to the owner. Flow reports are for charts: alone they wait for company, so that
+    /// short connections do not cost a wake-up each.
+    fn publish(&mut self, now: Instant) {
+        if self.events.is_empty() {
+            return;
+        }
+        let waiting_since = *self.reports_since.get_or_insert(now);
+        let is_urgent = self.events.iter().any(|event| !matches!(event, Event::Flow(_)));
+        if is_urgent || self.events.len() >= REPORTS_MAX || now >= waiting_since + REPORT_DELAY {
+            self.reports_since = None;
+            self.shared.push(&mut self.events, self.config.limits.events_max);
+        }
+    }
+
+    /// Returns when waiting flow reports are handed over.
+    pub(super) fn report_timeout(&self) -> Option<Instant> {
+        self.reports_since.map(|since| since + REPORT_DELAY)
     }
 
     /// Reads, obeys, moves and sends once; returns whether something is left to read.

@@ -27,6 +27,7 @@ impl Plane {
             self.stopping,
             self.link_timeout(),
             self.ping_timeout(),
+            self.report_timeout(),
         ];
         deadlines.into_iter().flatten().min().map(|at| at.saturating_duration_since(now))
     }
