@@ -1,5 +1,6 @@
 /** What the agent holds for one service: the sessions, by tunnel and relay, and its last failure. */
 import { after, type Duration, type Instant, ms, seconds } from "../base/time.ts";
+import { UNPROVEN_CODES } from "./access-failure.ts";
 import type { AccessFailure, Pair } from "./tunnel-report.ts";
 
 export interface Access {
@@ -90,6 +91,17 @@ export function bondsOf({ bond, standby }: Access): Bond[] {
 
 export function bondOn(access: Access, pair: Pair): Bond | undefined {
   return bondsOf(access).find((bond) => bond.pair === pair);
+}
+
+/**
+ * Returns what `status` says after `failure`: that no relay has another connector than those which
+ * are avoided says less than why they are.
+ */
+export function moreTelling(access: Access, failure: AccessFailure, now: Instant): AccessFailure {
+  const { lastFailure: known, avoid } = access;
+  const avoids = [...avoid.values()].some((until) => until > now);
+  const isConsequence = failure.code === "no-connector" && avoids;
+  return isConsequence && known !== undefined && UNPROVEN_CODES.has(known.code) ? known : failure;
 }
 
 /** Returns the bond that can go with the least harm, if any can. */

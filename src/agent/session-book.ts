@@ -33,6 +33,7 @@ import {
   bondOn,
   bondsOf,
   idlestOf,
+  moreTelling,
   newAccess,
   nextAskAt,
   STANDBY_MAX,
@@ -344,7 +345,7 @@ export class SessionBook {
     const { service } = access;
     access.failures += 1;
     access.failedAt = now;
-    access.lastFailure = failure;
+    access.lastFailure = moreTelling(access, failure, now);
     access.wantedUntil = undefined;
     access.asked.clear();
     this.#refuse(service, failure);

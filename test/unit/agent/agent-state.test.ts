@@ -163,6 +163,22 @@ describe("agent and its sessions", () => {
     expect(agent.asked().avoid).toEqual([INSTANCE]);
   });
 
+  test("status goes on saying what a connector lacked when there is no other", () => {
+    const agent = new AgentBench().ready();
+    agent.feed({ type: "wanted", service: "echo" });
+    agent.grantSession();
+    agent.handshake(connectorLeaf({ dnsNames: [] }));
+    const known = agent.access("echo")?.lastFailure;
+    agent.advance(2000);
+
+    agent.feed({ type: "wanted", service: "echo" });
+    const { request } = agent.asked();
+    agent.fromRelay({ type: "failed", request, code: "no-connector", reason: "" });
+
+    expect(known?.code).toBe("connector-not-entitled");
+    expect(agent.access("echo")?.lastFailure).toEqual(known);
+  });
+
   test("refuses a session on a channel that this agent did not choose", () => {
     const agent = new AgentBench().ready();
     agent.feed({ type: "wanted", service: "echo" });
