@@ -51,7 +51,10 @@ async function start(
   const relay = await deployment.add(relaySpec(deployment, relayAddress));
   await relay.ready();
   tell("a connector in front of the services");
-  const connector = await deployment.add(connectorSpec(relayAddress, backend));
+  const spec = connectorSpec(relayAddress, backend);
+  // A port of its own, as an operator's has: it is the same one after a restart.
+  const listen = [`${HERE.host}:${await freePort()}`];
+  const connector = await deployment.add({ ...spec, config: { ...spec.config, listen } });
   await connector.ready();
 
   const forwards = {
