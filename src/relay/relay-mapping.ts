@@ -8,7 +8,7 @@ import type {
   EndpointEvent,
   Revocation as TlsRevocation,
 } from "../transport/endpoint.ts";
-import type { RelayInput, RelayOutput, Revocation } from "./relay-values.ts";
+import type { HowClosed, RelayInput, RelayOutput, Revocation } from "./relay-values.ts";
 
 /** Returns the input that an event is, or `undefined` when the machine has no part in it. */
 export function inputOf(
@@ -29,8 +29,11 @@ export function inputOf(
     }
     case "control":
       return { type: "frame", connection: event.connection, frame: event.frame };
-    case "closed":
-      return { type: "closed", connection: event.connection, how: howClosed(event) };
+    case "closed": {
+      const { connection, reason: detail } = event;
+      const how = howClosed(event);
+      return { type: "closed", connection, how, ...(how === "violation" ? { detail } : {}) };
+    }
     case "leg-silent":
       return { type: "leg-silent", connection: event.connection };
     default:
@@ -66,10 +69,16 @@ export function revocationOf({ spki, issuer = "", serial = "" }: Revocation): Tl
 }
 
 /** A peer that says goodbye does not come back; whatever else ended the connection, it may. */
-function howClosed({ by, application, code }: ClosedEvent): "goodbye" | "revoked" | "lost" {
+function howClosed({ by, application, code }: ClosedEvent): HowClosed {
   if (!application) return "lost";
-  if (by === "local") return code === CloseCode.REVOKED ? "revoked" : "lost";
+  if (by === "local") return HOW_CLOSED_HERE.get(code) ?? "lost";
 
   const isGoodbye = code === CloseCode.NO_ERROR || code === CloseCode.SHUTTING_DOWN;
   return by === "peer" && isGoodbye ? "goodbye" : "lost";
 }
+
+/** What the data plane decides by itself. */
+const HOW_CLOSED_HERE: ReadonlyMap<number, HowClosed> = new Map([
+  [CloseCode.REVOKED, "revoked"],
+  [CloseCode.PROTOCOL_VIOLATION, "violation"],
+]);

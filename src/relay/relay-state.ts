@@ -65,6 +65,12 @@ export interface RelayFigures {
   readonly channels: number;
 }
 
+type ClosedInput = Extract<RelayInput, { readonly type: "closed" }>;
+type Violation = Pick<
+  Extract<RelayEvent, { readonly type: "protocol-violation" }>,
+  "reason" | "detail"
+>;
+
 export class RelayState implements StateMachine<RelayInput, RelayOutput> {
   readonly #context: RelayContext;
   readonly #registry: Registry;
@@ -176,7 +182,7 @@ export class RelayState implements StateMachine<RelayInput, RelayOutput> {
     const leg = this.#peers.legs.get(input.connection);
     if (leg === undefined) return;
 
-    if (input.type === "closed") this.#admission.handleClosed(leg, input.how, now);
+    if (input.type === "closed") this.#handleClosed(leg, input, now);
     else if (input.type === "frame") this.#handleFrame(leg, input.frame, now);
     else if (leg.peer !== undefined) this.#offers.handleSilent(leg.peer);
   }
@@ -355,17 +361,19 @@ export class RelayState implements StateMachine<RelayInput, RelayOutput> {
     }
   }
 
-  #violate(
-    leg: Leg,
-    {
-      reason,
-      detail,
-    }: Pick<Extract<RelayEvent, { readonly type: "protocol-violation" }>, "reason" | "detail">,
-    now: Instant,
-  ): void {
-    const identity = leg.proven.identity.uri;
+  #handleClosed(leg: Leg, { how, detail = "" }: ClosedInput, now: Instant): void {
+    if (how === "violation") this.#tellViolation(leg, { reason: "framing", detail });
+    this.#admission.handleClosed(leg, how === "violation" ? "lost" : how, now);
+  }
+
+  #violate(leg: Leg, violation: Violation, now: Instant): void {
+    this.#tellViolation(leg, violation);
+    this.#admission.closeLeg(leg, "PROTOCOL_VIOLATION", violation.reason, now);
+  }
+
+  #tellViolation({ proven }: Leg, { reason, detail }: Violation): void {
+    const identity = proven.identity.uri;
     this.#context.event({ type: "protocol-violation", identity, reason, detail });
-    this.#admission.closeLeg(leg, "PROTOCOL_VIOLATION", reason, now);
   }
 
   #isLive(leg: Leg): boolean {

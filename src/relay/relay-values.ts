@@ -19,6 +19,12 @@ export type RevokedName =
 /** As a message carries it, with the number that the relay's store gave it. */
 export type Revocation = Omit<Revoked, "type"> & { readonly sequence: number };
 
+/**
+ * The peer said goodbye; it was revoked; the data plane could not tell its frames apart; or the
+ * connection was lost and may come back.
+ */
+export type HowClosed = "goodbye" | "revoked" | "violation" | "lost";
+
 export type RelayInput =
   | {
       readonly type: "handshake";
@@ -36,8 +42,9 @@ export type RelayInput =
   | {
       readonly type: "closed";
       readonly connection: ConnectionHandle;
-      /** The peer said goodbye; it was revoked; or the connection was lost and may come back. */
-      readonly how: "goodbye" | "revoked" | "lost";
+      readonly how: HowClosed;
+      /** What the data plane says of a violation. */
+      readonly detail?: string;
     }
   | { readonly type: "leg-silent"; readonly connection: ConnectionHandle }
   | { readonly type: "revoke"; readonly name: RevokedName }
@@ -110,7 +117,7 @@ export type RelayEvent =
   | {
       readonly type: "protocol-violation";
       readonly identity: string;
-      readonly reason: DecodeErrorReason | "unexpected" | "no-hello";
+      readonly reason: DecodeErrorReason | "unexpected" | "no-hello" | "framing";
       readonly detail: string;
     }
   | { readonly type: "frame-rate-exceeded"; readonly identity: string }

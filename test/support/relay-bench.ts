@@ -7,6 +7,7 @@ import type { LegMessage } from "../../src/protocol/messages.ts";
 import { MemoryRegistry } from "../../src/relay/registry.ts";
 import { RelayState } from "../../src/relay/relay-state.ts";
 import type {
+  HowClosed,
   RelayEvent,
   RelayInput,
   RelayLimits,
@@ -160,8 +161,9 @@ export class BenchLeg {
     this.#bench.feed({ type: "frame", connection: this.connection, frame });
   }
 
-  close(how: "goodbye" | "revoked" | "lost"): void {
-    this.#bench.feed({ type: "closed", connection: this.connection, how });
+  close(how: HowClosed, detail?: string): void {
+    const reason = detail === undefined ? {} : { detail };
+    this.#bench.feed({ type: "closed", connection: this.connection, how, ...reason });
   }
 
   register(services: readonly string[], sessions: readonly string[] = []): void {

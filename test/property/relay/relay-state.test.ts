@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { ms } from "../../../src/base/time.ts";
 import { decodeLegMessage, encodeControl } from "../../../src/protocol/control-codec.ts";
 import type { LegMessage } from "../../../src/protocol/messages.ts";
-import type { RelayOutput } from "../../../src/relay/relay-values.ts";
+import type { HowClosed, RelayOutput } from "../../../src/relay/relay-values.ts";
 import { runs } from "../../support/property-runs.ts";
 import { agentLeaf, type BenchLeg, connectorLeaf, RelayBench } from "../../support/relay-bench.ts";
 
@@ -76,7 +76,7 @@ function step() {
       arbitrary: fc.record({
         do: fc.constant("end" as const),
         who,
-        how: fc.constantFrom("lost" as const, "goodbye" as const, "revoked" as const),
+        how: fc.constantFrom("lost", "goodbye", "revoked", "violation"),
       }),
     },
     {
@@ -209,7 +209,7 @@ class World {
     }
   }
 
-  #end(leg: BenchLeg, how: "lost" | "goodbye" | "revoked"): void {
+  #end(leg: BenchLeg, how: HowClosed): void {
     leg.close(how);
     // From the data plane's view as well: nothing may be sent on it from here on.
     this.check();

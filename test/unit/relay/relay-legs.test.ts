@@ -99,6 +99,23 @@ describe("admission at the relay", () => {
     });
   });
 
+  test("frames that the data plane cannot tell apart are a violation, and the peer may come back", () => {
+    const bench = new RelayBench();
+    const leg = bench.join(ALICE);
+
+    leg.close("violation", "a frame of 65537 octets");
+
+    expect(bench.events()).toContainEqual({
+      type: "protocol-violation",
+      identity: "ztna://corp.example/agent/alice",
+      reason: "framing",
+      detail: "a frame of 65537 octets",
+    });
+    expect(bench.events()).toContainEqual(
+      expect.objectContaining({ type: "leg-down", reason: "lost" }),
+    );
+  });
+
   test("anything before hello ends the leg, and so does a second hello", () => {
     const bench = new RelayBench();
     const early = bench.dial(ALICE, HOME);

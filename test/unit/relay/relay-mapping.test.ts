@@ -24,6 +24,14 @@ describe("a leg that ended", () => {
       how: "lost",
     },
     { name: "the certificate expired", by: "local", code: 2, application: true, how: "lost" },
+    {
+      name: "a frame was too long",
+      by: "local",
+      code: 1,
+      application: true,
+      how: "violation",
+      detail: "why",
+    },
     { name: "nothing was heard", by: "idle-timeout", code: 0, application: false, how: "lost" },
     {
       name: "the peer does not know it",
@@ -32,7 +40,8 @@ describe("a leg that ended", () => {
       application: false,
       how: "lost",
     },
-  ] as const)("because $name is $how", ({ by, code, application, how }) => {
+  ] as const)("because $name is $how", ({ by, code, application, ...rest }) => {
+    const { name: _, ...expected } = rest;
     const event: ClosedEvent = {
       type: "closed",
       connection: 3,
@@ -40,9 +49,9 @@ describe("a leg that ended", () => {
       by,
       code,
       application,
-      reason: "",
+      reason: "why",
     };
 
-    expect(inputOf(event, instant)).toEqual({ type: "closed", connection: 3, how });
+    expect(inputOf(event, instant)).toEqual({ type: "closed", connection: 3, ...expected });
   });
 });
