@@ -11,6 +11,13 @@ export const NO_RELAY: AccessFailure = {
   answer: FlowAnswer.Unreachable,
 };
 
+/** Absent and not granted are the same here: a relay lists neither. */
+export const NOT_LISTED: AccessFailure = {
+  code: "not-available",
+  reason: "no relay offers the service to this agent",
+  answer: FlowAnswer.NotAvailable,
+};
+
 export const STILL_OPENING: AccessFailure = {
   code: "timed-out",
   reason: "the session did not open in time",

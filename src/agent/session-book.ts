@@ -12,12 +12,13 @@
  *   loss. Others are let go when their tunnel goes idle.
  */
 import { after, earliest, type Instant, isDue } from "../base/time.ts";
-import { type EndpointCommand, FlowAnswer, type FlowEvent } from "../leg/endpoint-port.ts";
+import type { EndpointCommand, FlowEvent } from "../leg/endpoint-port.ts";
 import type { LegAnswer } from "../leg/relay-leg.ts";
 import type { CloseCodeName } from "../protocol/close-codes.ts";
 import type { SessionClose } from "../protocol/messages.ts";
 import {
   NO_RELAY,
+  NOT_LISTED,
   SESSIONS_EXHAUSTED,
   STILL_OPENING,
   sessionClosed,
@@ -85,7 +86,7 @@ export class SessionBook {
   /** Flows wait for `service`. */
   want(service: string, now: Instant): void {
     if (!this.#isListed(service) && !this.holds(service)) {
-      this.#answer(service, FlowAnswer.NotAvailable);
+      this.#refuse(service, NOT_LISTED);
       return;
     }
     const access = this.#accessTo(service, now);
@@ -107,7 +108,7 @@ export class SessionBook {
     for (const access of [...this.#accesses.values()]) {
       const { service, wantedUntil } = access;
       if (this.#isListed(service) || this.holds(service)) continue;
-      if (wantedUntil !== undefined) this.#answer(service, FlowAnswer.NotAvailable);
+      if (wantedUntil !== undefined) this.#refuse(service, NOT_LISTED);
       this.#endAll(access, "NO_ERROR", "the service was withdrawn");
       this.#accesses.delete(service);
     }
@@ -361,12 +362,8 @@ export class SessionBook {
   }
 
   #refuse(service: string, { code, reason, answer }: AccessFailure): void {
-    this.#answer(service, answer);
-    this.#outputs.push({ type: "event", event: { type: "service-failed", service, code, reason } });
-  }
-
-  #answer(service: string, answer: number): void {
     this.#outputs.push({ type: "command", command: { type: "refuse-service", service, answer } });
+    this.#outputs.push({ type: "event", event: { type: "service-failed", service, code, reason } });
   }
 
   /** Returns whether one more session fits, letting go of the one that was idle for longest. */

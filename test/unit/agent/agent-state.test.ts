@@ -100,6 +100,7 @@ describe("agent and its sessions", () => {
     const caused = agent.feed({ type: "wanted", service: "echo" });
 
     expect(commands(caused, "refuse-service")).toMatchObject([{ service: "echo", answer: 1 }]);
+    expect(events(caused)).toMatchObject([{ type: "service-failed", code: "not-available" }]);
     expect(legMessages(caused, agent.leg())).toEqual([]);
   });
 
