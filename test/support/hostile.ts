@@ -74,7 +74,10 @@ export function frame(body: string | Uint8Array, length = Buffer.byteLength(body
   return Buffer.concat([head, Buffer.from(body)]);
 }
 
-export function helloFrame(instance = "0123456789abcdef0123456789abcdef", attempt = 1): Uint8Array {
+/** The first frame of a peer that was not there before. */
+export function helloFrame(): Uint8Array {
+  const instance = crypto.randomUUID().replaceAll("-", "");
+  const attempt = 1;
   const nonce = "ab".repeat(32);
   const software = "hostile";
   return frame(JSON.stringify({ type: "hello", instance, attempt, features: [], nonce, software }));
