@@ -24,6 +24,7 @@ impl Plane {
             let Some(connection) = self.connections.get_mut(key) else { return };
             let Ok(payload) = connection.quic.dgram_recv_buf() else { return };
             let Some(tunnel) = connection.tunnel_mut() else { return };
+            tunnel.paths.on_user_data(now);
             match FlowDatagram::read(payload.as_ref()) {
                 Ok(FlowDatagram::Whole { flow, octets }) => {
                     self.take_packet(key, flow * 4, octets, now);
@@ -131,6 +132,7 @@ impl Plane {
             self.counters.datagrams_dropped_malformed += 1;
             return;
         };
+        tunnel.paths.on_user_data(now);
         for payload in payloads {
             if tunnel.outgoing.len() >= OUTGOING_MAX {
                 tunnel.outgoing.pop_front();

@@ -14,6 +14,8 @@ const ACTIVE_FOR: Duration = Duration::from_secs(2);
 const ANSWER_DESERVED_ABOVE: usize = 100;
 /// Longer packets are data, if only a key stroke; acknowledgements on a quiet tunnel are shorter.
 const DATA_ABOVE: usize = 64;
+/// A short packet is data this long after user data was handed to QUIC: it may wait for the window.
+const DATA_LASTS: Duration = Duration::from_millis(50);
 /// Packets of a replay that leave at once, and in each further portion.
 const REPLAY_PORTION: u32 = 64;
 const REPLAY_PACE_MIN: Duration = Duration::from_millis(1);
@@ -33,6 +35,8 @@ pub(super) struct Traffic {
     /// Since when they come on another path than the selected one.
     pub(super) peer_elsewhere_since: Option<Instant>,
     pub(super) active_until: Option<Instant>,
+    /// Short packets are data until then.
+    data_until: Option<Instant>,
     /// Packets of the replay that may leave at once, and when the next portion may.
     credit: u32,
     pub(super) next_portion_at: Option<Instant>,
@@ -55,6 +59,7 @@ impl Traffic {
             peer_path: None,
             peer_elsewhere_since: None,
             active_until: None,
+            data_until: None,
             credit: 0,
             next_portion_at: None,
             rate: Rate { bytes_per_second: 0, window_at: now, window_bytes: 0 },
@@ -89,6 +94,13 @@ impl PathSet {
         }
     }
 
+    /// User data is handed to QUIC or came out of it: the tunnel is active, however short its packets.
+    pub fn on_user_data(&mut self, now: Instant) {
+        self.now = now;
+        self.traffic.active_until = Some(now + ACTIVE_FOR);
+        self.traffic.data_until = Some(now + DATA_LASTS);
+    }
+
     /// A train of QUIC packets goes out on the selected path: `segment` octets each, the last perhaps
     /// shorter, of which the first `prefix` are the channel's. Packets of more than 64 octets are
     /// taken for data, those of more than 100 are certain to deserve an answer.
@@ -97,10 +109,11 @@ impl PathSet {
         let Some(selected) = self.selection.selected else { return };
         let limit = self.ring_limit(selected);
         let peer_answers_here = self.traffic.peer_path == Some(selected);
+        let is_data = self.traffic.data_until.is_some_and(|until| now < until);
         let Some(path) = self.path_mut(selected) else { return };
         path.sent_bytes += packets.len() as u64;
         let longest = segment.min(packets.len()).saturating_sub(prefix);
-        if longest <= DATA_ABOVE {
+        if longest <= DATA_ABOVE && !is_data {
             self.traffic.ring.record_short(packets, segment, prefix);
             return;
         }

@@ -51,6 +51,25 @@ fn a_side_that_only_receives_notices_as_the_other_does() {
 }
 
 #[test]
+fn the_smallest_datagrams_are_data_like_any_other() {
+    let mut world = two_paths(1, 10, 30);
+    world.run_ms(10_000);
+    world.send_data(AGENT, 5_000, Some(33));
+    world.send_data(CONNECTOR, 5_000, Some(33));
+    world.run_ms(500);
+
+    let killed_at = world.now;
+    world.kill(0);
+    world.run_ms(1_000);
+
+    world.assert_selected(1);
+    for side in &world.sides {
+        assert!(side.gap(killed_at, world.now) < Duration::from_millis(100));
+        assert_eq!(side.missing(), 0);
+    }
+}
+
+#[test]
 fn a_quiet_conversation_notices_too() {
     let mut world = two_paths(1, 20, 40);
     world.send_data(AGENT, 400_000, Some(80));

@@ -212,6 +212,7 @@ impl World {
                 continue; // Duplicates are dropped without an acknowledgement, as quiche does.
             }
             side.arrived.insert(number, self.now);
+            side.set.on_user_data(self.now);
             self.send_quic(flight.to, 1, number, ACK_BYTES);
         }
     }
@@ -240,6 +241,7 @@ impl World {
             side.next_number += 1;
             side.data_sent += 1;
             side.unacknowledged.insert(number);
+            side.set.on_user_data(self.now);
             let size = data.size.unwrap_or_else(|| side.set.datagram_size());
             self.send_quic(index, 0, number, size);
         }
