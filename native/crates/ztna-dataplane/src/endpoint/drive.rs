@@ -167,6 +167,10 @@ impl Plane {
                 }
                 PathSetEvent::AllSilent(silent) => {
                     self.events.push(Event::TunnelSilent { tunnel: handle, silent });
+                    if silent {
+                        // Takes no new flow until its owner grants it again.
+                        self.forget_tunnel(key);
+                    }
                     continue;
                 }
                 PathSetEvent::WantsAck => {
