@@ -43,13 +43,13 @@ export interface RoleSpec {
 export class Role {
   readonly spec: RoleSpec;
   readonly #deployment: Deployment;
-  readonly #metricsPort: number;
+  readonly metricsPort: number;
   #process: TestProcess | undefined;
 
   constructor(deployment: Deployment, spec: RoleSpec, metricsPort: number) {
     this.#deployment = deployment;
     this.spec = spec;
-    this.#metricsPort = metricsPort;
+    this.metricsPort = metricsPort;
   }
 
   get process(): TestProcess {
@@ -59,7 +59,7 @@ export class Role {
 
   start(): void {
     const { role, name, place = HERE, inherit = [] } = this.spec;
-    const file = this.#deployment.writeConfig(this.spec, this.#metricsPort);
+    const file = this.#deployment.writeConfig(this.spec, this.metricsPort);
     this.#process = new TestProcess(
       [...place.prefix, ZTNA, role, "--config", file, ...(this.spec.arguments ?? [])],
       { name, inherit, cwd: this.#deployment.directory },
@@ -68,7 +68,7 @@ export class Role {
 
   /** Waits for `/readyz`. */
   async ready(withinMs = 10_000): Promise<void> {
-    const url = `http://127.0.0.1:${this.#metricsPort}/readyz`;
+    const url = `http://127.0.0.1:${this.metricsPort}/readyz`;
     await eventually(`${this.spec.name} is ready`, { withinMs, everyMs: 50 }, async () => {
       if (this.process.hasExited) return false;
       const { code } = await this.#get(url);
@@ -85,7 +85,7 @@ export class Role {
 
   /** The text of `/metrics`. */
   async metrics(): Promise<string> {
-    const { stdout } = await this.#get(`http://127.0.0.1:${this.#metricsPort}/metrics`);
+    const { stdout } = await this.#get(`http://127.0.0.1:${this.metricsPort}/metrics`);
     return stdout;
   }
 
