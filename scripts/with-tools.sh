@@ -27,6 +27,7 @@ main() {
   fi
 
   check_system_tools
+  case "$*" in *scripts/test.ts*) check_test_tools ;; esac
   check_rust
   check_node
   install_node_modules
@@ -55,6 +56,25 @@ check_system_tools() {
   fi
   if [[ $(id -u) -ne 0 ]]; then
     fail "missing: ${missing[*]}" "Run: sudo apt-get install --yes --no-install-recommends ${missing[*]}"
+  fi
+  export DEBIAN_FRONTEND=noninteractive
+  step "reading the package lists" apt-get update
+  step "installing ${missing[*]}" apt-get install --yes --no-install-recommends "${missing[@]}"
+}
+
+# What some tests need beside the product; those whose tools are missing say so and are skipped.
+check_test_tools() {
+  local missing=()
+  have curl || missing+=(curl)
+  have dig || missing+=(bind9-dnsutils)
+  have dnsmasq || missing+=(dnsmasq-base)
+  have ip || missing+=(iproute2)
+  have ping || missing+=(iputils-ping)
+  have tcpdump || missing+=(tcpdump)
+  if [[ ${#missing[@]} -eq 0 ]] || ! have apt-get; then return; fi
+  if [[ $(id -u) -ne 0 ]]; then
+    echo "some tests are skipped without: ${missing[*]}" >&2
+    return
   fi
   export DEBIAN_FRONTEND=noninteractive
   step "reading the package lists" apt-get update
