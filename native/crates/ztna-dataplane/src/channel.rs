@@ -120,6 +120,12 @@ impl ChannelTable {
         Ok(())
     }
 
+    /// Returns both relay ids of the channel that has this one on either side.
+    pub fn relay_ids(&self, relay_id: WireId) -> Option<[WireId; 2]> {
+        let side = self.sides.get(*self.by_relay_id.get(&relay_id)?)?;
+        Some([side.relay_id, self.sides.get(side.other)?.relay_id])
+    }
+
     /// Ends the channel that has this relay id on either side; returns its traffic.
     pub fn close(&mut self, relay_id: WireId) -> Option<ChannelTraffic> {
         let index = *self.by_relay_id.get(&relay_id)?;

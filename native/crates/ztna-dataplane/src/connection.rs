@@ -69,6 +69,12 @@ pub(crate) struct Connection {
     pub(crate) closing: Option<Ending>,
     /// When the next keepalive PING is due, if this side sends them.
     pub(crate) keepalive_at: Option<Instant>,
+    /// Whether it counts as a handshake under way.
+    pub(crate) in_handshake: bool,
+    /// Whether its end was told: it only waits for its last packets.
+    pub(crate) end_told: bool,
+    /// Whether stream 0 goes before the others.
+    control_first: bool,
 }
 
 /// How a connection ended.
@@ -116,6 +122,10 @@ pub(crate) struct Tunnel {
     /// Flows that wait for send capacity, in turn.
     pub(crate) starved: VecDeque<usize>,
     pub(crate) packet_number: u16,
+    /// Connector: the channel and the id that the client's first packets named.
+    pub(crate) initial: Option<(WireId, Vec<u8>)>,
+    /// Packets that QUIC declared lost and the paths were told of.
+    pub(crate) lost_packets: usize,
 }
 
 /// Where one path's packets go.
@@ -205,6 +215,9 @@ impl Connection {
             meter,
             closing: None,
             keepalive_at: None,
+            in_handshake: true,
+            end_told: false,
+            control_first: false,
         }
     }
 
@@ -251,6 +264,10 @@ impl Connection {
 
     /// Hands queued control octets to QUIC as far as it takes them.
     pub(crate) fn flush_control(&mut self) {
+        if !self.control_out.is_empty() && !self.control_first {
+            // Not yet: a server's stream 0 exists when its client has sent in it.
+            self.control_first = self.quic.stream_priority(CONTROL_STREAM, 0, false).is_ok();
+        }
         while !self.control_out.is_empty() {
             let (front, _) = self.control_out.as_slices();
             match self.quic.stream_send(CONTROL_STREAM, front, false) {
@@ -291,6 +308,8 @@ impl Tunnel {
             early: EarlyDatagrams::default(),
             starved: VecDeque::new(),
             packet_number: 0,
+            initial: None,
+            lost_packets: 0,
         }
     }
 

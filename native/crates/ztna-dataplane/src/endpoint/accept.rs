@@ -167,16 +167,17 @@ impl Plane {
             .initials
             .range((receive_id, Vec::new())..)
             .take_while(|(key, _)| key.0 == receive_id)
+            .filter(|(_, key)| self.connections.get(**key).is_some_and(|it| it.in_handshake))
             .count();
         if under_way >= HANDSHAKES_A_CHANNEL_MAX || !self.may_start_handshake() {
             self.counters.handshakes_limited += 1;
             return None;
         }
 
-        let id = self.shared.issue_connection_id();
         let tls = self.tls.as_mut()?;
         tls.set_now(unix_time());
         let config = tls.tunnel_server();
+        let id = self.shared.issue_connection_id();
         let quic = quiche::accept(
             &ConnectionId::from_ref(&id.0),
             None,
@@ -186,7 +187,12 @@ impl Plane {
         )
         .ok()?;
         let key = self.insert_tunnel(quic, true, pair, id, None, now);
-        self.initials.insert((receive_id, client_id), key);
+        // Kept as long as the tunnel: a late copy of its first packet starts no other.
+        let initial = (receive_id, client_id);
+        if let Some(tunnel) = self.connections.get_mut(key).and_then(Connection::tunnel_mut) {
+            tunnel.initial = Some(initial.clone());
+        }
+        self.initials.insert(initial, key);
         Some(key)
     }
 

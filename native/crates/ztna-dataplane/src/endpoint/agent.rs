@@ -13,13 +13,13 @@ use slab::Slab;
 
 use crate::command::{AgentService, LocalListener, Protocol};
 use crate::event::{Event, FlowKind};
-use crate::flow::answer::{FlowAnswer, StreamError};
+use crate::flow::answer::FlowAnswer;
 use crate::flow::header::FlowHeader;
 use crate::socks::{SocksReply, UNSPECIFIED, write_reply};
-use crate::termination::{DatagramKind, TcpRefusal, Unreachable};
 
 use super::flows::{DatagramKey, Flow, Local, Stage};
 use super::local::Listener;
+use super::opening::{refusal_by_code, send_preface};
 use super::packets::Link;
 use super::ping::PingSeries;
 use super::plane::Plane;
@@ -35,6 +35,10 @@ const HELD_DATAGRAMS_MAX: usize = 64;
 const HELD_BYTES_MAX: usize = 64 << 10;
 /// A service that is waited for is asked for again this often, should the owner have lost the request.
 const WANTED_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The connector knows how long a service's datagram flows may rest, and ends them; this is for one
+/// that does not.
+const IDLE_BACKSTOP: Duration = Duration::from_secs(3_600);
 
 /// What an agent has.
 #[derive(Default)]
@@ -91,20 +95,27 @@ impl Plane {
 
     /// Sends a flow on its way: into its service's tunnel, or to those who wait for one.
     pub(super) fn start_flow(&mut self, key: usize, now: Instant) {
-        let Some(flow) = self.flows.slab.get_mut(key) else { return };
+        let Some(flow) = self.flows.slab.get(key) else { return };
         let service = Rc::clone(&flow.service);
-        if let Some(tunnel) = self.agent.tunnels.get(&service).copied() {
+        let tunnel = self.agent.tunnels.get(&service).copied();
+        if let Some(tunnel) = tunnel.filter(|tunnel| self.carries_users(*tunnel)) {
             return self.open_flow(key, tunnel, now);
         }
+        let Some(flow) = self.flows.slab.get_mut(key) else { return };
         flow.stage = Stage::Waiting;
         flow.deadline = Some(now + WAITING_MAX);
         self.want_sweep(now);
+        if tunnel.is_some() {
+            // It waits for a path that policy allows.
+            let waiting = || Waiting { flows: Vec::new(), asked: now };
+            self.agent.waiting.entry(Rc::clone(&service)).or_insert_with(waiting);
+        }
 
         let waiting = self.agent.waiting.entry(Rc::clone(&service)).or_insert_with(|| {
             self.events.push(Event::Wanted { service: service.to_string() });
             Waiting { flows: Vec::new(), asked: now }
         });
-        if now >= waiting.asked + WANTED_INTERVAL {
+        if tunnel.is_none() && now >= waiting.asked + WANTED_INTERVAL {
             waiting.asked = now;
             self.events.push(Event::Wanted { service: service.to_string() });
         }
@@ -118,10 +129,43 @@ impl Plane {
     /// Opens the flows that waited for this grant.
     pub(super) fn serve_waiting(&mut self, tunnel: usize, service: &str, now: Instant) {
         self.agent.tunnels.insert(Rc::from(service), tunnel);
+        if !self.carries_users(tunnel) {
+            return;
+        }
         let Some(waiting) = self.agent.waiting.remove(service) else { return };
         for key in waiting.flows {
             if self.is_waiting(key, service) {
                 self.open_flow(key, tunnel, now);
+            }
+        }
+    }
+
+    /// Opens what waited for a path of this tunnel that policy allows.
+    pub(super) fn serve_waiting_of(&mut self, tunnel: usize, now: Instant) {
+        if self.agent.waiting.is_empty() || !self.carries_users(tunnel) {
+            return;
+        }
+        let granted = self.connections.get(tunnel).and_then(|it| it.tunnel());
+        let services = granted.map(|it| it.grants.clone()).unwrap_or_default();
+        for service in services {
+            if self.agent.tunnels.get(&service) == Some(&tunnel) {
+                self.serve_waiting(tunnel, &service, now);
+            }
+        }
+    }
+
+    /// Returns whether policy lets the flows of a tunnel use the path it has.
+    fn carries_users(&self, tunnel: usize) -> bool {
+        let tunnel = self.connections.get(tunnel).and_then(|it| it.tunnel());
+        tunnel.is_some_and(|it| it.paths.carries_users())
+    }
+
+    /// A flow that waited is gone.
+    pub(super) fn forget_waiting(&mut self, key: usize, service: &str) {
+        if let Some(waiting) = self.agent.waiting.get_mut(service) {
+            waiting.flows.retain(|it| *it != key);
+            if waiting.flows.is_empty() {
+                self.agent.waiting.remove(service);
             }
         }
     }
@@ -159,22 +203,21 @@ impl Plane {
         let limits = &self.config.limits;
         let (flows_max, datagram_flows_max) =
             (limits.flows_per_tunnel_max, limits.datagram_flows_per_tunnel_max);
+        let over_budget = self.is_over_budget(tunnel_key, now);
+        if !self.has_room(key, tunnel_key, datagram_flows_max, now) {
+            self.counters.flows_refused_limit += 1;
+            return self.refuse_local(key, FlowAnswer::LimitExceeded, now);
+        }
         let Some(connection) = self.connections.get_mut(tunnel_key) else {
             return self.refuse_local(key, FlowAnswer::Unreachable, now);
         };
-        let over_budget = connection.meter.bytes() > limits.tunnel_buffer_bytes_max
-            || connection.meter.buffers() > limits.tunnel_buffers_max;
         let streams_left = connection.quic.peer_streams_left_bidi();
         let (Some(flow), Some(tunnel)) = (self.flows.slab.get_mut(key), connection.tunnel_mut())
         else {
             return;
         };
         let is_datagram = flow.kind != FlowKind::Tcp;
-        if streams_left == 0
-            || over_budget
-            || tunnel.flows.len() >= flows_max
-            || (is_datagram && tunnel.datagram_flows >= datagram_flows_max)
-        {
+        if streams_left == 0 || over_budget || tunnel.flows.len() >= flows_max {
             self.counters.flows_refused_limit += 1;
             return self.refuse_local(key, FlowAnswer::LimitExceeded, now);
         }
@@ -201,6 +244,24 @@ impl Plane {
         }
     }
 
+    /// Makes room for a datagram flow where it is needed: the longest idle one gives way.
+    fn has_room(&mut self, key: usize, tunnel: usize, most: usize, now: Instant) -> bool {
+        let Some(flow) = self.flows.slab.get_mut(key) else { return false };
+        if flow.kind == FlowKind::Tcp {
+            return true;
+        }
+        let tunnel_of = self.connections.get(tunnel).and_then(|it| it.tunnel());
+        if tunnel_of.is_none_or(|it| it.datagram_flows < most) {
+            return true;
+        }
+        flow.tunnel = Some(tunnel);
+        let evicted = self.evict_datagram_flow(key, now);
+        if let Some(flow) = self.flows.slab.get_mut(key) {
+            flow.tunnel = None;
+        }
+        evicted
+    }
+
     /// Sends a datagram of a flow, or keeps it while the flow waits.
     pub(super) fn send_or_hold(&mut self, key: usize, octets: &[u8], now: Instant) {
         let Some(flow) = self.flows.slab.get_mut(key) else { return };
@@ -221,9 +282,8 @@ impl Plane {
         let Some(tunnel_key) = flow.tunnel else { return };
         let Some(connection) = self.connections.get_mut(tunnel_key) else { return };
         let stream = flow.up.stream;
-        if super::pump::send_preface(&mut flow.up, &mut connection.quic).is_err() {
-            return self.refuse_local(key, FlowAnswer::NotAvailable, now);
-        }
+        // A connector that refuses stops this direction and answers in the other.
+        let stopped = send_preface(&mut flow.up, &mut connection.quic).err();
         if let Some(tunnel) = connection.tunnel_mut() {
             flow.queue_if_starved(key, tunnel);
         }
@@ -233,12 +293,13 @@ impl Plane {
                 flow.down.begin(&[], finished);
                 FlowAnswer::from_octet(octet[0])
             }
-            // A stream that is not in quiche yet, or no longer, has nothing to say either.
-            Ok(_) | Err(quiche::Error::Done | quiche::Error::InvalidStreamState(_)) => return,
-            Err(quiche::Error::StreamReset(code)) => {
-                u8::try_from(code).ok().and_then(FlowAnswer::from_octet)
+            // A stream that is not in quiche yet has nothing to say either.
+            Ok((_, false)) | Err(quiche::Error::Done | quiche::Error::InvalidStreamState(_)) => {
+                let Some(error) = stopped else { return };
+                refusal_by_code(error.code())
             }
-            Err(_) => None,
+            Err(quiche::Error::StreamReset(code)) => refusal_by_code(code),
+            Ok((_, true)) | Err(_) => None,
         };
         match answer {
             Some(FlowAnswer::Connected) => self.open_local(key, now),
@@ -282,54 +343,6 @@ impl Plane {
         }
     }
 
-    /// Tells the application that its flow is not to be, in the words of its own protocol.
-    pub(super) fn refuse_local(&mut self, key: usize, answer: FlowAnswer, now: Instant) {
-        self.report_refused(key, answer);
-        let Some(flow) = self.flows.slab.get_mut(key) else { return };
-        let (tunnel, stream) = (flow.tunnel, flow.up.stream);
-        let unreachable = matches!(answer, FlowAnswer::Unreachable | FlowAnswer::TimedOut);
-        match std::mem::replace(&mut flow.local, Local::None) {
-            Local::Terminated(link, id) => {
-                let refusal = if unreachable { TcpRefusal::Unreachable } else { TcpRefusal::Reset };
-                if let Some(link) = self.agent.links.get_mut(link) {
-                    link.by_terminated.remove(&id);
-                    link.termination.refuse(id, refusal, now);
-                }
-            }
-            Local::Tcp(mut tcp) if flow.socks => {
-                let mut reply = Vec::new();
-                write_reply(SocksReply::from(answer), UNSPECIFIED, &mut reply);
-                let _ = tcp.write(&reply);
-                tcp.shutdown_write();
-            }
-            Local::Tcp(tcp) => tcp.reset(),
-            Local::Packets { link, source, destination } => {
-                let why = if unreachable { Unreachable::Host } else { Unreachable::Port };
-                self.send_unreachable_packet(link, why, DatagramKind::Udp, source, destination);
-            }
-            Local::PacketsEcho { link, source, destination, identifier } => {
-                let kind = DatagramKind::Echo { identifier, sequence: 0 };
-                self.send_unreachable_packet(link, Unreachable::Host, kind, source, destination);
-            }
-            Local::Ping { series } => self.note_ping_refused(series, answer),
-            Local::None
-            | Local::Udp(_)
-            | Local::Forward { .. }
-            | Local::Socks { .. }
-            | Local::Echo => {}
-        }
-        if let Some(connection) = tunnel.and_then(|it| self.connections.get_mut(it)) {
-            let code = StreamError::PeerReset.code();
-            // Done: the connector ended that direction with its answer.
-            let _ = connection.quic.stream_shutdown(stream, quiche::Shutdown::Write, code);
-            let _ = connection.quic.stream_shutdown(stream, quiche::Shutdown::Read, code);
-        }
-        self.close_flow(key, None);
-        if let Some(tunnel) = tunnel {
-            self.mark_dirty(tunnel);
-        }
-    }
-
     /// Returns the flow that a datagram belongs to, made if there is none.
     pub(super) fn datagram_flow(
         &mut self,
@@ -348,6 +361,7 @@ impl Plane {
             return None;
         }
         let mut flow = Flow::new(kind, Stage::Waiting, local, now);
+        flow.idle = IDLE_BACKSTOP;
         flow.service = Rc::clone(service);
         flow.port = port;
         flow.key = Some(datagram_key.clone());

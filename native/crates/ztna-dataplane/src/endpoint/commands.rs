@@ -112,8 +112,8 @@ impl Plane {
         remote: SocketAddr,
         server_name: Option<&str>,
     ) {
-        let id = self.shared.issue_connection_id();
         let port = self.port_for(remote);
+        self.tell_tls_the_time();
         let config = self.tls.as_mut().map(TlsContext::leg_client);
         let (Some(port), Some(config)) = (port, config) else {
             return self.refuse_dial(
@@ -122,6 +122,7 @@ impl Plane {
                 "no socket of that family or no TLS material",
             );
         };
+        let id = self.shared.issue_connection_id();
         let quic = quiche::connect(
             server_name,
             &ConnectionId::from_ref(&id.0),
@@ -130,6 +131,7 @@ impl Plane {
             config,
         );
         let Ok(quic) = quic else {
+            self.shared.release_id(id);
             return self.refuse_dial(handle, ConnectionKind::Leg, "the server name cannot be used");
         };
         let leg = Leg { remote, port, src_ip: None, ping_deadline: None };
@@ -139,12 +141,13 @@ impl Plane {
     }
 
     fn connect_tunnel(&mut self, handle: ConnectionHandle, pair: PairId, now: Instant) {
-        let id = self.shared.issue_connection_id();
+        self.tell_tls_the_time();
         let has_path = self.pairs.get(&pair).is_some_and(|pair| !pair.channels.is_empty());
         let config = self.tls.as_mut().map(TlsContext::tunnel_client);
         let (true, Some(config)) = (has_path, config) else {
             return self.refuse_dial(handle, ConnectionKind::Tunnel, "the pair has no path");
         };
+        let id = self.shared.issue_connection_id();
         let quic = quiche::connect(
             None,
             &ConnectionId::from_ref(&id.0),
@@ -153,6 +156,7 @@ impl Plane {
             config,
         );
         let Ok(quic) = quic else {
+            self.shared.release_id(id);
             return self.refuse_dial(handle, ConnectionKind::Tunnel, "the handshake cannot start");
         };
         let key = self.insert_tunnel(quic, false, pair, id, Some(handle), now);
@@ -238,8 +242,9 @@ impl Plane {
 
     fn close_channel(&mut self, channel: WireId, now: Instant) {
         if self.is_relay() {
+            let ids = self.channels.relay_ids(channel);
             self.channels.close(channel);
-            self.shared.release_id(channel);
+            ids.into_iter().flatten().for_each(|id| self.shared.release_id(id));
             return;
         }
         let Some(Target::Channel(pair)) = self.ids.get(&channel).copied() else { return };
@@ -247,6 +252,9 @@ impl Plane {
         self.shared.release_id(channel);
         if let Some(entry) = self.pairs.get_mut(&pair) {
             entry.channels.retain(|it| it.receive_id != channel);
+            if entry.channels.is_empty() && entry.tunnels.is_empty() {
+                self.pairs.remove(&pair);
+            }
         }
         self.sync_routes(pair, now);
     }
@@ -322,6 +330,13 @@ impl Plane {
                 connection.close(code, reason);
             }
             self.mark_dirty(key);
+        }
+    }
+
+    /// Handshakes are judged by the time that TLS was told last.
+    pub(super) fn tell_tls_the_time(&self) {
+        if let Some(tls) = &self.tls {
+            tls.set_now(unix_time());
         }
     }
 }

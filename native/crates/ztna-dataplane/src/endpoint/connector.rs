@@ -50,9 +50,8 @@ impl Plane {
     pub(super) fn accept_flow(&mut self, tunnel_key: usize, stream: u64, now: Instant) {
         let process_full = self.flows.slab.len() >= self.config.limits.flows_max;
         let most = self.config.limits.flows_per_tunnel_max;
+        let over_budget = self.is_over_budget(tunnel_key, now);
         let Some(connection) = self.connections.get_mut(tunnel_key) else { return };
-        let over_budget = connection.meter.bytes() > self.config.limits.tunnel_buffer_bytes_max
-            || connection.meter.buffers() > self.config.limits.tunnel_buffers_max;
         let Some(tunnel) = connection.tunnel_mut() else { return };
 
         let full = process_full || over_budget || tunnel.flows.len() >= most;
@@ -116,9 +115,14 @@ impl Plane {
         let most = self.config.limits.datagram_flows_per_tunnel_max;
         let Some(tunnel) = self.tunnel_of_flow(key) else { return };
         tunnel.datagram_flows += 1;
-        if tunnel.datagram_flows <= most {
-            return;
+        if tunnel.datagram_flows > most {
+            self.evict_datagram_flow(key, now);
         }
+    }
+
+    /// Ends the datagram flow of `key`'s tunnel that rested longest; returns whether there was one.
+    pub(super) fn evict_datagram_flow(&mut self, key: usize, now: Instant) -> bool {
+        let Some(tunnel) = self.tunnel_of_flow(key) else { return false };
         let others: Vec<usize> = tunnel.flows.values().copied().filter(|it| *it != key).collect();
         let oldest = others
             .into_iter()
@@ -129,6 +133,7 @@ impl Plane {
         if let Some(oldest) = oldest {
             self.fail_flow(oldest, StreamError::Idle, now);
         }
+        oldest.is_some()
     }
 
     fn tunnel_of_flow(&mut self, key: usize) -> Option<&mut Tunnel> {
@@ -220,6 +225,18 @@ impl Plane {
         let Some(flow) = self.flows.slab.get_mut(key) else { return };
         let Local::Tcp(tcp) = &mut flow.local else { return };
         match tcp.handle_ready(registry, now) {
+            ConnectProgress::Pending => {}
+            ConnectProgress::Connected => self.answer_connected(key, now),
+            ConnectProgress::Failed(answer) => self.refuse_flow(key, answer),
+        }
+    }
+
+    /// Gives up a backend's address that does not answer.
+    pub(super) fn try_next_address(&mut self, key: usize, now: Instant) {
+        let registry = self.poll.registry();
+        let Some(flow) = self.flows.slab.get_mut(key) else { return };
+        let Local::Tcp(tcp) = &mut flow.local else { return };
+        match tcp.handle_timeout(registry, now) {
             ConnectProgress::Pending => {}
             ConnectProgress::Connected => self.answer_connected(key, now),
             ConnectProgress::Failed(answer) => self.refuse_flow(key, answer),

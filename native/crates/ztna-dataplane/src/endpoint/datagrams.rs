@@ -8,8 +8,8 @@ use crate::flow::datagram::{FlowDatagram, write_packet};
 use crate::socks::write_datagram;
 
 use super::flows::{Local, Stage};
+use super::opening::send_preface;
 use super::plane::Plane;
-use super::pump::send_preface;
 
 /// DATAGRAM payloads that wait for room in quiche (`docs/protocol.md`, flows): the oldest goes first
 /// when there are more, because late is worse than lost.
@@ -125,6 +125,10 @@ impl Plane {
         let Some(tunnel_key) = flow.tunnel else { return };
         let Some(connection) = self.connections.get_mut(tunnel_key) else { return };
         let Some(tunnel) = connection.tunnel_mut() else { return };
+        if !tunnel.paths.carries_users() {
+            self.counters.datagrams_dropped_queue += 1;
+            return;
+        }
         let size_max = tunnel.datagram_payload_max();
         tunnel.packet_number = tunnel.packet_number.wrapping_add(1);
         let Ok(payloads) = write_packet(flow.up.stream / 4, tunnel.packet_number, octets, size_max)

@@ -10,6 +10,7 @@ use crate::path::PathSetEvent;
 use crate::tls::refusal_of;
 
 use super::plane::{Plane, unix_time};
+use super::queue::BACKLOG_MAX;
 
 /// Chains of live connections are judged again this often (`docs/protocol.md`, transport and TLS).
 pub(super) const JUDGEMENT_INTERVAL: Duration = Duration::from_secs(30);
@@ -22,8 +23,6 @@ pub(super) mod close {
 }
 /// Octets of control frames that one connection is read for in one turn.
 const CONTROL_READ_BYTES: usize = 65_536;
-/// Frames wait inside QUIC while the owner is this far behind.
-const BACKLOG_MAX: usize = 8_192;
 
 impl Plane {
     pub(super) fn drive_dirty(&mut self, now: Instant) {
@@ -37,8 +36,15 @@ impl Plane {
     fn drive(&mut self, key: usize, now: Instant) {
         self.advance_handshake(key);
         self.read_control(key);
-        if self.connections.get(key).is_some_and(|it| it.tunnel().is_some()) {
+        let is_tunnel = self.connections.get(key).is_some_and(|it| it.tunnel().is_some());
+        if is_tunnel {
+            self.relieve(key, now);
+        }
+        self.note_end(key, now);
+        if is_tunnel {
+            self.note_losses(key, now);
             self.poll_paths(key, now);
+            self.serve_waiting_of(key, now);
             // Streams first: a header that came with its datagrams makes them belong to somebody.
             self.note_readable_flows(key, now);
             self.read_datagrams(key, now);
@@ -51,9 +57,9 @@ impl Plane {
             return;
         }
         connection.stage = Stage::Judging;
+        connection.in_handshake = false;
         self.handshakes = self.handshakes.saturating_sub(1);
         self.counters.handshakes_done += 1;
-        self.initials.retain(|_, under_way| *under_way != key);
 
         let chain = chain_of(connection);
         let judged = match &self.tls {
@@ -108,6 +114,7 @@ impl Plane {
         }
         // Back-pressure: what is not read keeps its flow control credit.
         if self.shared.backlog() + self.events.len() > BACKLOG_MAX {
+            self.unread_control.push(key);
             return;
         }
         let mut buffer = [0; 4_096];
@@ -141,6 +148,62 @@ impl Plane {
                 connection.close(close::PROTOCOL_VIOLATION, "control stream finished");
                 return;
             }
+        }
+        self.unread_control.push(key);
+    }
+
+    /// Has connections read again whose frames waited for the owner, or for their next turn.
+    pub(super) fn resume_control(&mut self) {
+        if self.control_waits() {
+            return;
+        }
+        for key in std::mem::take(&mut self.unread_control) {
+            self.mark_dirty(key);
+        }
+    }
+
+    /// Returns whether reading frames waits for the owner, who wakes this thread when he drained.
+    pub(super) fn control_waits(&self) -> bool {
+        self.unread_control.is_empty() || self.shared.backlog() > BACKLOG_MAX / 2
+    }
+
+    /// Tells the end of a connection as soon as it is certain: what is left of it only waits for late
+    /// packets.
+    fn note_end(&mut self, key: usize, now: Instant) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let quic = &connection.quic;
+        let ends = connection.closing.is_some() || quic.is_draining() || quic.is_closed();
+        if !ends || connection.end_told {
+            return;
+        }
+        connection.stage = Stage::Closing;
+        connection.end_told = true;
+        let ending = ending_of(connection);
+        let (handle, kind) = (connection.handle, connection.event_kind());
+        if let Some(tunnel) = connection.tunnel_mut() {
+            let flows = std::mem::take(&mut tunnel.flows);
+            self.forget_tunnel(key);
+            self.end_flows(flows.into_values(), now);
+        }
+        self.events.push(Event::Closed {
+            connection: handle,
+            kind,
+            by: ending.by,
+            code: ending.code,
+            application: ending.application,
+            reason: ending.reason,
+        });
+    }
+
+    /// Tells the paths what QUIC lost: their packets may be too large.
+    fn note_losses(&mut self, key: usize, now: Instant) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let lost = connection.quic.stats().lost;
+        let Some(tunnel) = connection.tunnel_mut() else { return };
+        let more = lost.saturating_sub(tunnel.lost_packets);
+        if more > 0 {
+            tunnel.lost_packets = lost;
+            tunnel.paths.on_quic_lost(more as u64, now);
         }
     }
 
@@ -262,46 +325,48 @@ impl Plane {
 
     /// Removes a connection that QUIC is done with.
     pub(super) fn finish(&mut self, key: usize, now: Instant) {
+        self.note_end(key, now);
         let Some(mut connection) = self.connections.try_remove(key) else { return };
         self.counters.connections_closed += 1;
-        if connection.stage == Stage::Handshaking {
+        if connection.in_handshake {
             self.handshakes = self.handshakes.saturating_sub(1);
-            self.initials.retain(|_, under_way| *under_way != key);
         }
         self.handles.remove(&connection.handle);
         for id in connection.source_ids.drain(..) {
             self.ids.remove(&id);
             self.shared.release_id(id);
         }
-        match &mut connection.kind {
-            Kind::Leg(leg) => {
-                if self.is_relay() {
-                    self.channels.set_leg_address(connection.handle, None);
-                    self.sources.remove(&leg.remote);
-                }
+        match &connection.kind {
+            Kind::Leg(leg) if self.is_relay() => {
+                self.channels.set_leg_address(connection.handle, None);
+                self.forget_source(leg.remote);
             }
+            Kind::Leg(_) => {}
             Kind::Tunnel(tunnel) => {
+                if let Some(initial) = &tunnel.initial {
+                    self.initials.remove(initial);
+                }
+                self.flows.note_reassembly(&tunnel.reassembler);
                 if let Some(pair) = self.pairs.get_mut(&tunnel.pair) {
                     pair.tunnels.retain(|it| *it != key);
                     if pair.tunnels.is_empty() && pair.channels.is_empty() {
                         self.pairs.remove(&tunnel.pair);
                     }
                 }
-                let flows = std::mem::take(&mut tunnel.flows);
-                self.forget_tunnel(key);
-                self.end_flows(flows.into_values(), now);
             }
         }
+    }
 
-        let ending = ending_of(&connection);
-        self.events.push(Event::Closed {
-            connection: connection.handle,
-            kind: connection.event_kind(),
-            by: ending.by,
-            code: ending.code,
-            application: ending.application,
-            reason: ending.reason,
+    /// Forgets how a leg's address is reached, unless another leg is there: a client opens its next leg
+    /// from the same socket.
+    fn forget_source(&mut self, remote: SocketAddr) {
+        let is_used = self.connections.iter().any(|(_, connection)| match &connection.kind {
+            Kind::Leg(leg) => leg.remote == remote && connection.stage == Stage::Admitted,
+            Kind::Tunnel(_) => false,
         });
+        if !is_used {
+            self.sources.remove(&remote);
+        }
     }
 }
 

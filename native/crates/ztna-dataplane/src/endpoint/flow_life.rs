@@ -34,14 +34,22 @@ impl Plane {
         flow.dirty = false;
         match flow.stage {
             Stage::Open => {}
+            Stage::Lingering => return self.drain_client(key),
             Stage::Header => return self.read_header(key, now),
             Stage::Connecting => return self.check_connecting(key, now),
-            Stage::Opening => return self.read_answer(key, now),
+            Stage::Opening => {
+                self.read_answer(key, now);
+                return self.pump_opening(key, now);
+            }
             Stage::Greeting => return self.read_greeting(key, now),
             Stage::Associated(listener) => return self.watch_association(key, listener),
             Stage::Waiting | Stage::Held => return,
         }
         let Some(tunnel) = flow.tunnel else { return };
+        if self.waits_for_path(key, tunnel) {
+            return;
+        }
+        let Some(flow) = self.flows.slab.get_mut(key) else { return };
         let Some(connection) = self.connections.get_mut(tunnel) else { return };
         if flow.kind != FlowKind::Tcp {
             self.pump_datagram_flow(key, now);
@@ -162,7 +170,18 @@ impl Plane {
 
     /// Forgets a flow whose ends were told, and reports it.
     pub(super) fn close_flow(&mut self, key: usize, code: Option<u64>) {
-        let Some(flow) = self.flows.slab.try_remove(key) else { return };
+        if let Some(flow) = self.flows.slab.try_remove(key) {
+            self.settle_flow(key, flow, code);
+        }
+    }
+
+    pub(super) fn settle_flow(&mut self, key: usize, flow: Flow, code: Option<u64>) {
+        if flow.stage == Stage::Waiting {
+            self.forget_waiting(key, &flow.service);
+        }
+        if matches!(flow.stage, Stage::Lingering | Stage::Greeting) {
+            return;
+        }
         if let Some(datagram_key) = &flow.key {
             self.agent.by_key.remove(datagram_key);
         }
@@ -185,6 +204,7 @@ impl Plane {
             && flow.kind != FlowKind::Tcp
         {
             tunnel.datagram_flows -= 1;
+            tunnel.reassembler.end_flow(flow.up.stream / 4);
         }
         if matches!(flow.stage, Stage::Open) {
             let report = report_of(handle, &flow, FlowChange::Closed(code), at_connector);
@@ -248,7 +268,7 @@ impl Plane {
 
     /// Looks flows over for deadlines and idleness, while there are any that can have them.
     pub(super) fn serve_flow_timers(&mut self, now: Instant) {
-        if self.flows.next_sweep.is_some_and(|at| at > now) {
+        if self.flows.next_sweep.is_none_or(|at| at > now) {
             return;
         }
         let mut overdue = Vec::new();
@@ -257,7 +277,9 @@ impl Plane {
             let is_datagram = flow.kind != FlowKind::Tcp;
             any |= flow.deadline.is_some() || is_datagram;
             let idle = if flow.datagrams == (1, 1) { flow.idle.min(SHORT_IDLE) } else { flow.idle };
-            if flow.deadline.is_some_and(|at| at <= now)
+            let attempt = if let Local::Tcp(tcp) = &flow.local { tcp.poll_timeout() } else { None };
+            if attempt.is_some_and(|at| at <= now)
+                || flow.deadline.is_some_and(|at| at <= now)
                 || (is_datagram && flow.stage == Stage::Open && now >= flow.last_used + idle)
             {
                 overdue.push(key);
@@ -267,12 +289,20 @@ impl Plane {
         for key in overdue {
             self.flow_overdue(key, now);
         }
+        for (_, connection) in &mut self.connections {
+            if let Some(tunnel) = connection.tunnel_mut() {
+                tunnel.reassembler.handle_timeout(now);
+            }
+        }
     }
 
     fn flow_overdue(&mut self, key: usize, now: Instant) {
         let Some(flow) = self.flows.slab.get(key) else { return };
         match flow.stage {
             Stage::Open => self.fail_flow(key, StreamError::Idle, now),
+            Stage::Connecting if flow.deadline.is_some_and(|at| at > now) => {
+                self.try_next_address(key, now);
+            }
             Stage::Connecting => self.refuse_flow(key, FlowAnswer::TimedOut),
             Stage::Held => self.refuse_flow(key, FlowAnswer::NotAvailable),
             Stage::Header => {
@@ -282,6 +312,7 @@ impl Plane {
             Stage::Waiting | Stage::Opening | Stage::Greeting => {
                 self.refuse_local(key, FlowAnswer::TimedOut, now);
             }
+            Stage::Lingering => self.close_flow(key, None),
             Stage::Associated(_) => {}
         }
     }

@@ -12,6 +12,7 @@ use crate::backend::udp::UdpEnd;
 use crate::connection::Tunnel;
 use crate::event::{FlowKind, ServiceSnapshot};
 use crate::flow::header::FlowHeaderReader;
+use crate::flow::reassembly::{Reassembler, ReassemblyDrop};
 use crate::socks::{SocksHandshake, SocksTarget};
 use crate::termination::TerminatedFlow;
 
@@ -38,6 +39,8 @@ pub(super) enum Stage {
     Associated(usize),
     /// Octets move.
     Open,
+    /// Agent: refused; its client may still be sending and has to read why.
+    Lingering,
 }
 
 /// What a flow has at this end.
@@ -157,6 +160,10 @@ pub(super) struct FlowTable {
     pub(super) scratch: Vec<u8>,
     totals: HashMap<Rc<str>, ServiceTotals>,
     pub(super) next_sweep: Option<Instant>,
+    /// What all tunnels make this process hold, and when that was looked at.
+    pub(super) process_buffers: (usize, Option<Instant>),
+    /// Of tunnels that are gone.
+    reassembly_drops: [u64; ReassemblyDrop::ALL.len()],
 }
 
 impl FlowTable {
@@ -167,7 +174,21 @@ impl FlowTable {
             scratch: vec![0; 65_536],
             totals: HashMap::new(),
             next_sweep: None,
+            process_buffers: (0, None),
+            reassembly_drops: [0; ReassemblyDrop::ALL.len()],
         }
+    }
+
+    /// Keeps what a tunnel that ends counted.
+    pub(super) fn note_reassembly(&mut self, reassembler: &Reassembler) {
+        for (total, (_, count)) in self.reassembly_drops.iter_mut().zip(reassembler.drops()) {
+            *total += count;
+        }
+    }
+
+    /// Returns the drops of tunnels that are gone.
+    pub(super) fn reassembly_drops(&self) -> impl Iterator<Item = (ReassemblyDrop, u64)> {
+        ReassemblyDrop::ALL.into_iter().zip(self.reassembly_drops)
     }
 
     pub(super) fn mark(&mut self, key: usize) {
@@ -197,9 +218,11 @@ impl FlowTable {
             entry.1 += up;
             entry.2 += down;
         }
-        let mut services: Vec<_> = self
-            .totals
-            .clone()
+        let mut totals = self.totals.clone();
+        for (_, flow) in self.slab.iter().filter(|(_, flow)| !flow.service.is_empty()) {
+            totals.entry(Rc::clone(&flow.service)).or_default();
+        }
+        let mut services: Vec<_> = totals
             .into_iter()
             .map(|(name, totals)| {
                 let (flows, up, down) = under_way.get(&*name).copied().unwrap_or_default();

@@ -111,9 +111,22 @@ impl Plane {
     }
 
     fn close_listener(&mut self, index: usize) {
-        if let Some(listener) = self.agent.listeners.try_remove(index) {
-            // Dropping a socket takes it out of the poll.
-            drop(listener);
+        let Some(listener) = self.agent.listeners.try_remove(index) else { return };
+        // Dropping a socket takes it out of the poll.
+        drop(listener);
+        // Its number goes to another listener, which has nothing to do with these clients.
+        let orphans: Vec<usize> = self
+            .flows
+            .slab
+            .iter()
+            .filter(|(_, flow)| {
+                matches!(&flow.local, Local::Forward { listener: of, .. }
+                    | Local::Socks { association: of, .. } if *of == index)
+            })
+            .map(|(key, _)| key)
+            .collect();
+        for key in orphans {
+            self.finish_datagram_flow(key);
         }
     }
 
@@ -206,10 +219,7 @@ impl Plane {
                     flow.deadline = None;
                     return self.take_socks_request(key, request, now);
                 }
-                Err(_) => {
-                    tcp.shutdown_write();
-                    return self.close_flow(key, None);
-                }
+                Err(_) => return self.linger(key, now),
             }
         }
     }

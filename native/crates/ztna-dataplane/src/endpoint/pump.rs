@@ -13,6 +13,7 @@ use crate::flow::answer::StreamError;
 use crate::termination::{TcpRecvError, TerminatedFlow, Termination};
 
 use super::flows::{Flow, Local};
+use super::opening::send_preface;
 use super::packets::Link;
 
 /// Octets a flow may move in one direction in one turn.
@@ -35,7 +36,7 @@ pub(super) enum Pumped {
 }
 
 /// What one direction came to.
-enum Direction {
+pub(super) enum Direction {
     Blocked,
     Spent,
     Failed(StreamError),
@@ -127,28 +128,17 @@ impl Down {
     }
 }
 
-enum End<'a> {
+pub(super) enum End<'a> {
     Socket(&'a mut TcpEnd),
     Terminated(&'a mut Termination, TerminatedFlow),
 }
 
-/// Sends a flow's preface; returns whether all of it left.
-pub(super) fn send_preface(up: &mut Up, quic: &mut Quic) -> Result<bool, StreamError> {
-    while !up.preface.is_empty() {
-        match quic.stream_send(up.stream, &up.preface, false) {
-            Ok(0) | Err(quiche::Error::Done) => {
-                up.starved = true;
-                return Ok(false);
-            }
-            Ok(sent) => drop(up.preface.drain(..sent)),
-            Err(quiche::Error::StreamStopped(code)) => return Err(StreamError::from_code(code)),
-            Err(_) => return Err(StreamError::Internal),
-        }
-    }
-    Ok(true)
-}
-
-fn send_up(up: &mut Up, end: &mut End<'_>, quic: &mut Quic, scratch: &mut [u8]) -> Direction {
+pub(super) fn send_up(
+    up: &mut Up,
+    end: &mut End<'_>,
+    quic: &mut Quic,
+    scratch: &mut [u8],
+) -> Direction {
     if up.finished {
         return Direction::Blocked;
     }

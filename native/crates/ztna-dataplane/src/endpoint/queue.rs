@@ -14,6 +14,9 @@ use crate::demux::{IdIssuer, IdKind};
 use crate::event::Event;
 use crate::id::{ConnectionHandle, WireId};
 
+/// Control frames wait inside QUIC while the owner is this many events behind.
+pub(super) const BACKLOG_MAX: usize = 8_192;
+
 /// What both threads hold.
 pub(crate) struct Shared {
     commands: Mutex<Vec<Command>>,
@@ -106,6 +109,11 @@ impl Shared {
         let mut queue = lock(&self.events);
         let mut events = std::mem::take(&mut queue.events);
         let dropped = std::mem::take(&mut queue.dropped);
+        drop(queue);
+        if events.len() > BACKLOG_MAX / 2 {
+            // Reading may have paused for this backlog; a wake-up for nothing costs one turn.
+            let _ = self.waker.wake();
+        }
         if dropped > 0 {
             events.push(Event::Overflow { dropped });
         }

@@ -4,6 +4,7 @@ use crate::config::Role;
 use crate::connection::{Connection, Kind};
 use crate::event::{ConnectionSnapshot, Event, PathName, PathSnapshot, Snapshot};
 
+use super::packets::Link;
 use super::plane::{Counters, Plane};
 
 /// Connections that a snapshot lists; a relay has more, and nobody reads them one by one.
@@ -45,6 +46,18 @@ impl Plane {
         for (reason, count) in forwarded.drops() {
             add(&mut all, reason.counter(), count);
         }
+        for (reason, count) in self.flows.reassembly_drops() {
+            add(&mut all, reason.counter(), count);
+        }
+        for (_, connection) in &self.connections {
+            let Some(tunnel) = connection.tunnel() else { continue };
+            for (reason, count) in tunnel.reassembler.drops() {
+                add(&mut all, reason.counter(), count);
+            }
+        }
+        for link in &self.agent.links {
+            add_link(&mut all, link);
+        }
         all
     }
 }
@@ -54,6 +67,32 @@ pub(super) fn add(all: &mut Vec<(&'static str, u64)>, name: &'static str, value:
     match all.iter_mut().find(|(known, _)| *known == name) {
         Some((_, total)) => *total += value,
         None => all.push((name, value)),
+    }
+}
+
+fn add_link(all: &mut Vec<(&'static str, u64)>, link: &Link) {
+    let counters = link.termination.counters();
+    for (name, value) in [
+        ("link_packets_in", counters.packets_in),
+        ("link_bytes_in", counters.bytes_in),
+        ("link_packets_out", counters.packets_out),
+        ("link_bytes_out", counters.bytes_out),
+        ("link_write_failures", link.write_failures),
+        ("link_drops_malformed", counters.malformed),
+        ("link_drops_martian", counters.martian),
+        ("link_drops_bad_checksum", counters.bad_checksum),
+        ("link_drops_unsupported", counters.unsupported),
+        ("link_drops_fragments", counters.fragments_dropped),
+        ("link_drops_replies", counters.replies_dropped),
+        ("link_syns", counters.syns),
+        ("link_syns_dropped", counters.syns_dropped),
+        ("link_syns_timed_out", counters.syns_timed_out),
+        ("link_flows_opened", counters.flows_opened),
+        ("link_flows_refused", counters.flows_refused),
+        ("link_flows_ended", counters.flows_ended),
+        ("link_stray_segments", counters.stray_segments),
+    ] {
+        add(all, name, value);
     }
 }
 

@@ -28,6 +28,7 @@ impl Plane {
             self.link_timeout(),
             self.ping_timeout(),
             self.report_timeout(),
+            (!self.control_waits()).then_some(now),
         ];
         deadlines.into_iter().flatten().min().map(|at| at.saturating_duration_since(now))
     }
@@ -39,6 +40,10 @@ impl Plane {
             }
             self.timers.pop();
             self.serve_connection_timer(key, at, now);
+        }
+        self.resume_control();
+        if self.handshakes > 0 {
+            self.tell_tls_the_time();
         }
         if now >= self.next_judgement {
             self.next_judgement = now + JUDGEMENT_INTERVAL;
@@ -64,8 +69,13 @@ impl Plane {
                 Kind::Tunnel(_) => TUNNEL_KEEPALIVE,
             };
             connection.keepalive_at = Some(now + interval);
-            // Closed: nothing to keep alive.
-            let _ = connection.quic.send_ack_eliciting();
+            let is_of_use = connection
+                .tunnel()
+                .is_none_or(|tunnel| !(tunnel.flows.is_empty() && tunnel.grants.is_empty()));
+            if is_of_use {
+                // Closed: nothing to keep alive.
+                let _ = connection.quic.send_ack_eliciting();
+            }
         }
         let handle = connection.handle;
         match &mut connection.kind {
