@@ -71,6 +71,22 @@ describe.concurrent.each(OUTAGES_S)("an outage of %d s", (seconds) => {
     });
   });
 
+  test("of a connector that comes back at another address: a page within 3 s", async () => {
+    const outage = await begin("connector");
+    const { deployment } = outage.demo;
+    await deployment.explain(async () => {
+      await Bun.sleep(seconds * 1000);
+      const { spec } = outage.role;
+      const listen = ["127.0.0.1:0"];
+      const moved = await deployment.add({ ...spec, config: { ...spec.config, listen } });
+      await moved.ready();
+
+      await page(outage.demo, 3000);
+
+      expectSurvivors(outage);
+    });
+  });
+
   test("of the agent: the download fails at once and a new one is served within 3 s", async () => {
     const outage = await begin("agent");
     await outage.demo.deployment.explain(async () => {
