@@ -14,20 +14,49 @@ use super::plane::Plane;
 /// DATAGRAM payloads that wait for room in quiche (`docs/protocol.md`, flows): the oldest goes first
 /// when there are more, because late is worse than lost.
 const OUTGOING_MAX: usize = 256;
+/// As many are sent before more are added: a burst of one turn must not drop its own beginning.
+const OUTGOING_FLUSH: usize = OUTGOING_MAX * 3 / 4;
+/// Datagrams that leave for a backend in one call.
+const BACKEND_RUN_MAX: usize = 64;
 /// Batches that one backend socket is read for in one turn.
 const BACKEND_READS: usize = 4;
 
+/// Neighbouring datagrams of one flow to a backend: payloads with where their octets start.
+#[derive(Default)]
+struct BackendRun {
+    flow: Option<usize>,
+    payloads: Vec<(Vec<u8>, usize)>,
+}
+
 impl Plane {
     /// Takes the DATAGRAMs that arrived in a tunnel.
+    ///
+    /// Neighbours of one flow to a backend leave together: a system call each would cost more than all
+    /// the rest of their way.
     pub(super) fn read_datagrams(&mut self, key: usize, now: Instant) {
-        loop {
-            let Some(connection) = self.connections.get_mut(key) else { return };
-            let Ok(payload) = connection.quic.dgram_recv_buf() else { return };
-            let Some(tunnel) = connection.tunnel_mut() else { return };
+        let mut run = BackendRun::default();
+        while let Some(connection) = self.connections.get_mut(key) {
+            let Ok(payload) = connection.quic.dgram_recv_buf() else { break };
+            let Some(tunnel) = connection.tunnel_mut() else { break };
             tunnel.paths.on_user_data(now);
             match FlowDatagram::read(payload.as_ref()) {
                 Ok(FlowDatagram::Whole { flow, octets }) => {
-                    self.take_packet(key, flow * 4, octets, now);
+                    let to_backend = tunnel.flows.get(&(flow * 4)).copied().filter(|flow| {
+                        self.flows.slab.get(*flow).is_some_and(|flow| {
+                            flow.stage == Stage::Open && matches!(flow.local, Local::Udp(_))
+                        })
+                    });
+                    if let Some(flow) = to_backend {
+                        let start = payload.len() - octets.len();
+                        if run.flow != Some(flow) || run.payloads.len() >= BACKEND_RUN_MAX {
+                            self.send_to_backend(&mut run, now);
+                        }
+                        run.flow = Some(flow);
+                        run.payloads.push((payload, start));
+                    } else {
+                        self.send_to_backend(&mut run, now);
+                        self.take_packet(key, flow * 4, octets, now);
+                    }
                 }
                 Ok(FlowDatagram::Piece(piece)) => {
                     let stream = piece.flow * 4;
@@ -38,6 +67,28 @@ impl Plane {
                 Err(_) => self.counters.datagrams_dropped_malformed += 1,
             }
         }
+        self.send_to_backend(&mut run, now);
+    }
+
+    /// Sends a run of datagrams to its flow's backend.
+    fn send_to_backend(&mut self, run: &mut BackendRun, now: Instant) {
+        let flow = run.flow.take().and_then(|key| self.flows.slab.get_mut(key));
+        if let Some(flow) = flow {
+            let datagrams: Vec<&[u8]> = run
+                .payloads
+                .iter()
+                .map(|(payload, start)| payload.get(*start..).unwrap_or_default())
+                .collect();
+            flow.last_used = now;
+            flow.down.bytes += datagrams.iter().map(|it| it.len() as u64).sum::<u64>();
+            let count = u32::try_from(datagrams.len()).unwrap_or(u32::MAX);
+            flow.datagrams.1 = flow.datagrams.1.saturating_add(count);
+            if let Local::Udp(udp) = &flow.local {
+                // A full or refusing backend drops datagrams, as any network may.
+                udp.send_all(&datagrams, &mut self.built_packet);
+            }
+        }
+        run.payloads.clear();
     }
 
     fn take_packet(&mut self, key: usize, stream: u64, octets: &[u8], now: Instant) {
@@ -121,8 +172,16 @@ impl Plane {
 
     /// Sends one packet of a flow into its tunnel.
     pub(super) fn send_packet(&mut self, key: usize, octets: &[u8], now: Instant) {
+        let Some(tunnel_key) = self.flows.slab.get(key).and_then(|flow| flow.tunnel) else {
+            return;
+        };
+        let Some(tunnel) = self.connections.get(tunnel_key).and_then(|it| it.tunnel()) else {
+            return;
+        };
+        if tunnel.outgoing.len() >= OUTGOING_FLUSH {
+            self.transmit_tunnel(tunnel_key, now);
+        }
         let Some(flow) = self.flows.slab.get_mut(key) else { return };
-        let Some(tunnel_key) = flow.tunnel else { return };
         let Some(connection) = self.connections.get_mut(tunnel_key) else { return };
         let Some(tunnel) = connection.tunnel_mut() else { return };
         if !tunnel.paths.carries_users() {

@@ -227,6 +227,13 @@ impl Plane {
         payload: &[u8],
         now: Instant,
     ) {
+        if kind == DatagramKind::Udp {
+            // What most packets are: of a flow that was judged before.
+            let key = DatagramKey::Packets { link: index, source, destination };
+            if let Some(flow) = self.agent.by_key.get(&key) {
+                return self.send_or_hold(*flow, payload, now);
+            }
+        }
         let flow_kind = match kind {
             DatagramKind::Udp => FlowKind::Udp,
             DatagramKind::Echo { .. } => FlowKind::Echo,

@@ -107,7 +107,7 @@ impl Plane {
     }
 
     /// Sends a tunnel's QUIC packets on its selected path; returns whether it has more.
-    fn transmit_tunnel(&mut self, key: usize, now: Instant) -> bool {
+    pub(super) fn transmit_tunnel(&mut self, key: usize, now: Instant) -> bool {
         for _ in 0..TRAINS_A_TURN {
             let Some(connection) = self.connections.get_mut(key) else { return false };
             let Some((route, size)) = connection.tunnel().and_then(selected_route) else {
