@@ -12,6 +12,8 @@ export interface SpawnOptions {
   readonly cwd?: string;
   /** Descriptors of the child from 3 on. */
   readonly inherit?: readonly number[];
+  /** Whether it reads what is written to it. */
+  readonly stdin?: boolean;
 }
 
 export class TestProcess {
@@ -20,12 +22,12 @@ export class TestProcess {
   readonly #lines: string[] = [];
   readonly #drained: Promise<unknown>;
 
-  constructor(command: readonly string[], { name, env, cwd, inherit = [] }: SpawnOptions) {
+  constructor(command: readonly string[], { name, env, cwd, inherit = [], stdin = false }: SpawnOptions) {
     this.name = name;
     this.#child = Bun.spawn([...command], {
       cwd: cwd ?? ".",
       env: { ...process.env, NO_COLOR: "1", ...env },
-      stdio: ["ignore", "pipe", "pipe", ...inherit],
+      stdio: [stdin ? "pipe" : "ignore", "pipe", "pipe", ...inherit],
     });
     const streams = [this.#child.stdout, this.#child.stderr] as ReadableStream<Uint8Array>[];
     this.#drained = Promise.all(streams.map((it) => this.#collect(it)));
@@ -47,6 +49,13 @@ export class TestProcess {
 
   get lines(): readonly string[] {
     return this.#lines;
+  }
+
+  write(text: string): void {
+    const { stdin } = this.#child;
+    if (stdin === undefined || typeof stdin !== "object") throw new Error(`${this.name} reads nothing`);
+    stdin.write(text);
+    stdin.flush();
   }
 
   /** The last lines, for a failure's message. */

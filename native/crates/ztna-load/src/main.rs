@@ -13,7 +13,9 @@
     reason = "a load generator measures time; nothing of it is part of the product"
 )]
 
+mod impair;
 mod options;
+mod relay;
 mod server;
 mod summary;
 mod tcp;
@@ -38,6 +40,11 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &[String]) -> Result<String, String> {
+    if let [test, rest @ ..] = arguments
+        && test == "impair"
+    {
+        return impair::run(rest);
+    }
     let options = Options::parse(arguments)?;
     let outcome = match options.test.as_str() {
         "serve" => server::serve(&options),
@@ -45,7 +52,9 @@ fn run(arguments: &[String]) -> Result<String, String> {
         "tcp-receive" => tcp::receive(&options),
         "tcp-connect" => tcp::connect(&options),
         "tcp-rtt" => tcp::round_trips(&options),
+        "tcp-first-octet" => tcp::first_octet(&options),
         "http" => tcp::http(&options),
+        "relay" => relay::run(&options),
         "udp-rate" => udp::rate(&options),
         "udp-rtt" => udp::round_trips(&options),
         other => return Err(format!("no test is called {other}")),

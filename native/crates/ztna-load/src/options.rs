@@ -23,6 +23,8 @@ pub(crate) struct Options {
     pub(crate) rate: u32,
     /// Highest rate that the search tries.
     pub(crate) rate_max: u32,
+    /// Frames of one channel in one send.
+    pub(crate) train: usize,
 }
 
 impl Options {
@@ -39,6 +41,7 @@ impl Options {
             size: 1200,
             rate: 0,
             rate_max: 1_000_000,
+            train: 1,
         };
         for pair in pairs {
             options.set(pair)?;
@@ -50,6 +53,11 @@ impl Options {
         SocketAddr::new(self.host, self.base_port.saturating_add(port as u16))
     }
 
+    /// A relay has one port, which is the base.
+    pub(crate) fn address_of_relay(&self) -> SocketAddr {
+        SocketAddr::new(self.host, self.base_port)
+    }
+
     fn set(&mut self, pair: &str) -> Result<(), String> {
         let (key, value) = pair.split_once('=').ok_or(format!("{pair} is not key=value"))?;
         let number: u32 = value.parse().map_err(|_| format!("{value} is not a number"))?;
@@ -59,6 +67,7 @@ impl Options {
             "connections" => self.connections = number.max(1) as usize,
             "size" => self.size = (number as usize).clamp(HEADER, SIZE_MAX),
             "rate" => self.rate = number,
+            "train" => self.train = (number as usize).clamp(1, TRAIN_MAX),
             "rate-max" => self.rate_max = number.max(1),
             _ => return Err(format!("no option is called {key}")),
         }
@@ -71,3 +80,6 @@ pub(crate) const HEADER: usize = 16;
 
 /// Largest payload of UDP over IPv4.
 const SIZE_MAX: usize = 65_507;
+
+/// `UDP_MAX_SEGMENTS` of the oldest kernels that have GSO.
+const TRAIN_MAX: usize = 64;

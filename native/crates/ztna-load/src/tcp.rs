@@ -79,6 +79,15 @@ pub(crate) fn http(options: &Options) -> io::Result<String> {
     Ok(format!(r#"{{"perSecond":{:.1},"count":{total}}}"#, total as f64 / elapsed.as_secs_f64()))
 }
 
+/// Opens one connection and waits for its first octet: what a user waits for.
+pub(crate) fn first_octet(options: &Options) -> io::Result<String> {
+    let started = Instant::now();
+    let mut stream = open(options.address(Port::Connect))?;
+    stream.write_all(&[1])?;
+    stream.read_exact(&mut [0])?;
+    Ok(format!(r#"{{"ms":{:.3}}}"#, started.elapsed().as_secs_f64() * 1e3))
+}
+
 pub(crate) fn round_trips(options: &Options) -> io::Result<String> {
     let mut stream = open(options.address(Port::Echo))?;
     let mut samples = Vec::new();
