@@ -1,33 +1,43 @@
 /**
  * Measures the product beside the same machine without it.
  *
- *   npm run bench                      every figure, 5 pairs of runs
- *   npm run bench -- --pairs 2 --only TCP
+ *   npm run bench                          everything, 5 runs of each
+ *   npm run bench -- --runs 2 --only TCP   figures whose name contains the text
+ *   npm run bench -- --profile             where a packet's time goes, in place of the figures
  *
- * Prints a table; writes `dist/bench.json` with every single run. Needs root, for namespaces and TUN.
+ * Prints tables; writes `dist/bench.json` with every single run. Needs root, for namespaces and TUN.
+ * `docs/performance.md` says what the columns mean.
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { type Comparison, compare, median, type Pair } from "../test/bench/comparison.ts";
+import { type Comparison, compare, type Pair } from "../test/bench/comparison.ts";
 import { FIGURES, type Figure } from "../test/bench/figures.ts";
-import { type Usage, usageOf } from "../test/bench/process-usage.ts";
-import { buildScene, type LoadResult, type Scene } from "../test/bench/scene.ts";
+import { type Measurement, measured } from "../test/bench/measurement.ts";
+import { usageOf } from "../test/bench/process-usage.ts";
+import { PROFILES, profile, profilerUnavailable } from "../test/bench/profile.ts";
+import { measureForwarding, measureIdleLegs, TRAIN } from "../test/bench/relay-figures.ts";
+import { comparisonTable, measurementTable } from "../test/bench/report.ts";
+import { buildScene, DISTANT, LOCAL, type LoadResult, type Scene } from "../test/bench/scene.ts";
 import { namespacesUnavailable } from "../test/support/netns.ts";
 import { must } from "../test/support/process.ts";
-import { build } from "./build.ts";
+import { ADDON_WITH_SYMBOLS, build } from "./build.ts";
 import { print, say, step } from "./lib/step.ts";
-import { table } from "./lib/table.ts";
 
-const RUN_MS = 3000;
+const BULK_MS = 3000;
+const START_UPS = 15;
 
 process.chdir(resolve(import.meta.dir, ".."));
 process.exit(await main());
 
 async function main(): Promise<number> {
   const { values } = parseArgs({
-    options: { pairs: { type: "string", default: "5" }, only: { type: "string", default: "" } },
+    options: {
+      runs: { type: "string", default: "5" },
+      only: { type: "string", default: "" },
+      profile: { type: "boolean", default: false },
+    },
   });
   const unavailable = await namespacesUnavailable();
   if (unavailable !== undefined) {
@@ -41,117 +51,187 @@ async function main(): Promise<number> {
     ["cargo", "build", "--release", "--locked", "--package", "ztna-load"],
     { cwd: "native" },
   );
-  const startUpMs = await startUp();
-  const scene = await buildScene();
+  if (values.profile) return await printProfiles();
+
+  const selection: Selection = { runs: Number(values.runs), only: values.only };
+  const comparisons = await compareAll(selection);
+  const measurements = await measureAll(selection);
+  for (const line of comparisonTable(comparisons)) print(line);
+  print("");
+  for (const line of measurementTable(measurements)) print(line);
+
+  mkdirSync("dist", { recursive: true });
+  const machine = { cpu: cpus()[0]?.model, cores: cpus().length, platform: process.platform };
+  const json = { version: 2, machine, comparisons, measurements };
+  writeFileSync("dist/bench.json", `${JSON.stringify(json, undefined, 2)}\n`);
+  say("every run is in dist/bench.json");
+  return 0;
+}
+
+interface Selection {
+  readonly runs: number;
+  readonly only: string;
+}
+
+async function compareAll({ runs, only }: Selection): Promise<Comparison[]> {
+  const figures = FIGURES.filter((it) => it.name.includes(only));
+  const comparisons: Comparison[] = [];
+  for (const layout of [LOCAL, DISTANT]) {
+    const here = figures.filter((it) => (it.distant === true) === (layout === DISTANT));
+    if (here.length === 0) continue;
+    const scene = await buildScene(layout);
+    try {
+      comparisons.push(...(await compareIn(scene, here, runs)));
+    } finally {
+      await scene.remove();
+    }
+  }
+  return comparisons;
+}
+
+/** Figures of one test come from the same runs. */
+async function compareIn(
+  scene: Scene,
+  figures: readonly Figure[],
+  runs: number,
+): Promise<Comparison[]> {
+  const byTest = Map.groupBy(figures, (it) => [it.test, ...it.options].join(" "));
+  const comparisons: Comparison[] = [];
+  for (const group of byTest.values()) {
+    const [first] = group;
+    if (first === undefined) continue;
+    say(`  ${group.map((it) => it.name).join("; ")} ...`);
+    const results: LoadPair[] = [];
+    for (let count = 0; count < runs; count += 1) results.push(await runPair(scene, first));
+    for (const figure of group) {
+      comparisons.push(
+        compare(
+          figure,
+          results.map((it) => pairOf(figure, it)),
+        ),
+      );
+    }
+  }
+  return comparisons;
+}
+
+interface LoadPair {
+  readonly bare: LoadResult;
+  readonly tunnel: LoadResult;
+}
+
+async function runPair(scene: Scene, figure: Figure): Promise<LoadPair> {
+  const options = [...figure.options, `ms=${figure.durationMs}`];
+  const bare = await scene.measure("bare", figure.test, options);
+  if (figure.fresh) await scene.restartAgent();
+  return { bare, tunnel: await scene.measure("tunnel", figure.test, options) };
+}
+
+function pairOf({ field }: Figure, { bare, tunnel }: LoadPair): Pair {
+  return { bare: bare[field] ?? 0, tunnel: tunnel[field] ?? 0 };
+}
+
+/** Parts by the first words of their names, so that `only` can choose. */
+async function measureAll({ runs, only }: Selection): Promise<Measurement[]> {
+  const parts: readonly [name: string, measure: () => Promise<Measurement[]>][] = [
+    ["relay, packets; handshake of a leg", () => forwarding(runs)],
+    ["relay, idle legs", idleLegs],
+    ["processes: RSS idle, CPU of bulk data, start-up", () => processes(runs)],
+  ];
+  const measurements: Measurement[] = [];
+  for (const [name, measure] of parts) {
+    if (!name.includes(only)) continue;
+    say(`  ${name} ...`);
+    measurements.push(...(await measure()));
+  }
+  return measurements;
+}
+
+async function forwarding(runs: number): Promise<Measurement[]> {
+  const results: Awaited<ReturnType<typeof measureForwarding>>[] = [];
+  for (let count = 0; count < runs; count += 1) results.push(await measureForwarding(BULK_MS));
+  const of = (field: keyof (typeof results)[number]) => results.map((it) => it[field]);
+  const unit = "packets/CPU s";
+  return [
+    measured(`relay, packets in trains of ${TRAIN}`, unit, of("inTrains"), {
+      type: "at-least",
+      value: 1_500_000,
+    }),
+    measured("relay, packets of 1,024 channels, one by one", unit, of("interleaved"), {
+      type: "at-least",
+      value: 250_000,
+    }),
+    measured("handshake of a leg, with Retry", "ms", of("handshakeMs")),
+    measured("leg, to the relay's welcome", "ms", of("welcomeMs")),
+  ];
+}
+
+async function idleLegs(): Promise<Measurement[]> {
+  const results = await measureIdleLegs([1000, 10_000]);
+  return results.map(({ legs, bytesPerLeg }) =>
+    measured(
+      `relay, RSS of an idle leg at ${legs.toLocaleString("en")}`,
+      "KiB",
+      [bytesPerLeg / 1024],
+      { type: "at-most", value: 40 },
+    ),
+  );
+}
+
+async function processes(runs: number): Promise<Measurement[]> {
+  const scene = await buildScene(LOCAL);
   try {
-    const idle = scene.roles.map((it) => usageOf(it.process.pid));
-    const figures = FIGURES.filter((it) => it.name.includes(values.only));
-    const comparisons = await measureAll(scene, figures, Number(values.pairs));
-    const cost = await costOfBulk(scene);
-    report({ comparisons, idle, cost, startUpMs }, scene);
-    return 0;
+    const usage = () => scene.roles.map((it) => usageOf(it.process.pid));
+    const idle = usage();
+    const costs: number[][] = scene.roles.map(() => []);
+    for (let count = 0; count < runs; count += 1) {
+      const before = usage();
+      const { bytes = 0 } = await scene.measure("tunnel", "tcp-send", [`ms=${BULK_MS}`]);
+      for (const [at, { cpuSeconds }] of usage().entries()) {
+        costs[at]?.push((cpuSeconds - (before[at]?.cpuSeconds ?? 0)) / (bytes / 1e9));
+      }
+    }
+    const total = costs[0]?.map((_, run) => costs.reduce((sum, it) => sum + (it[run] ?? 0), 0));
+    const names = scene.roles.map((it) => it.spec.name);
+    return [
+      ...names.map((name, at) =>
+        measured(`${name}, RSS idle`, "MiB", [(idle[at]?.rssBytes ?? 0) / 2 ** 20]),
+      ),
+      ...names.map((name, at) => measured(`${name}, CPU of bulk TCP`, "s/GB", costs[at] ?? [])),
+      measured("all roles, CPU of bulk TCP", "s/GB", total ?? []),
+      measured("start-up (--help)", "ms", await startUps(), { type: "at-most", value: 100 }),
+    ];
   } finally {
     await scene.remove();
   }
 }
 
-interface Results {
-  readonly comparisons: readonly Comparison[];
-  readonly idle: readonly Usage[];
-  readonly cost: BulkCost;
-  readonly startUpMs: number;
-}
-
-interface BulkCost {
-  readonly gigabytes: number;
-  /** By role, in the order of the scene's. */
-  readonly cpuSecondsPerGb: readonly number[];
-}
-
-/** Figures of one test come from the same runs. */
-async function measureAll(
-  scene: Scene,
-  figures: readonly Figure[],
-  pairs: number,
-): Promise<Comparison[]> {
-  const byTest = Map.groupBy(figures, (it) => [it.test, ...it.options].join(" "));
-  const comparisons: Comparison[] = [];
-  for (const [name, group] of byTest) {
-    const [first] = group;
-    if (first === undefined) continue;
-    say(`  ${name} ...`);
-    const runs: { bare: LoadResult; tunnel: LoadResult }[] = [];
-    for (let count = 0; count < pairs; count += 1) {
-      const options = [...first.options, `ms=${durationOf(first)}`];
-      const bare = await scene.measure("bare", first.test, options);
-      runs.push({ bare, tunnel: await scene.measure("tunnel", first.test, options) });
-    }
-    for (const figure of group)
-      comparisons.push(
-        compare(
-          figure,
-          runs.map((it) => pairOf(figure, it)),
-        ),
-      );
-  }
-  return comparisons;
-}
-
-/** A search for a rate makes many steps. */
-function durationOf(figure: Figure): number {
-  return figure.test === "udp-rate" ? RUN_MS / 3 : RUN_MS;
-}
-
-function pairOf(figure: Figure, runs: { bare: LoadResult; tunnel: LoadResult }): Pair {
-  return { bare: runs.bare[figure.field] ?? 0, tunnel: runs.tunnel[figure.field] ?? 0 };
-}
-
-async function costOfBulk(scene: Scene): Promise<BulkCost> {
-  const pids = scene.roles.map((it) => it.process.pid);
-  const before = pids.map((pid) => usageOf(pid).cpuSeconds);
-  const { bytes = 0 } = await scene.measure("tunnel", "tcp-send", [`ms=${RUN_MS}`]);
-  const gigabytes = bytes / 1e9;
-  const used = pids.map((pid, at) => usageOf(pid).cpuSeconds - (before[at] ?? 0));
-  return { gigabytes, cpuSecondsPerGb: used.map((it) => it / gigabytes) };
-}
-
-async function startUp(): Promise<number> {
+async function startUps(): Promise<number[]> {
   const samples: number[] = [];
-  for (let count = 0; count < 15; count += 1) {
+  for (let count = 0; count < START_UPS; count += 1) {
     const startedAt = performance.now();
     await must(["dist/ztna", "--help"]);
     samples.push(performance.now() - startedAt);
   }
-  return median(samples);
+  return samples;
 }
 
-function report({ comparisons, idle, cost, startUpMs }: Results, scene: Scene): void {
-  const number = (it: number | undefined) =>
-    it === undefined ? "-" : it.toLocaleString("en", { maximumFractionDigits: it < 100 ? 1 : 0 });
-  const rows = comparisons.map((it) => [
-    it.figure,
-    it.unit,
-    number(it.bare),
-    number(it.tunnel),
-    it.ratio === undefined ? "-" : it.ratio.toFixed(3),
-    it.verdict,
-  ]);
-  for (const line of table([["figure", "unit", "no tunnel", "tunnel", "ratio", "mark"], ...rows])) {
-    print(line);
+async function printProfiles(): Promise<number> {
+  const unavailable = await profilerUnavailable();
+  if (unavailable !== undefined) {
+    say(`skipped: the profile ${unavailable}`);
+    return 0;
   }
 
-  const roles = scene.roles.map((it, at) => [
-    it.spec.name,
-    ((idle[at]?.rssBytes ?? 0) / 2 ** 20).toFixed(1),
-    (cost.cpuSecondsPerGb[at] ?? 0).toFixed(2),
-  ]);
-  print("");
-  for (const line of table([["role", "RSS idle, MiB", "CPU s per GB"], ...roles])) print(line);
-  print(`\nstart-up (--help), median of 15: ${startUpMs.toFixed(1)} ms`);
-
-  mkdirSync("dist", { recursive: true });
-  const machine = { cpu: cpus()[0]?.model, cores: cpus().length, platform: process.platform };
-  const json = { version: 1, machine, comparisons, idle, cost, startUpMs };
-  writeFileSync("dist/bench.json", `${JSON.stringify(json, undefined, 2)}\n`);
-  say("every run is in dist/bench.json");
+  const scene = await buildScene(LOCAL);
+  try {
+    for (const load of PROFILES) {
+      say(`  ${load.name} ...`);
+      for (const line of await profile(scene, load, ADDON_WITH_SYMBOLS)) print(line);
+      print("");
+    }
+    return 0;
+  } finally {
+    await scene.remove();
+  }
 }

@@ -4,7 +4,7 @@
  * First the native addon, with the runtimes of C++ and of stack unwinding linked in, then the
  * executable that contains it. Each is built only when something it depends on has changed.
  */
-import { chmodSync, copyFileSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fingerprint, type Inputs, isFresh, recordBuild } from "./lib/fingerprint.ts";
@@ -15,6 +15,8 @@ const EXECUTABLE = "dist/ztna";
 const RECORDS = ".cache/build";
 /** Own folder: its flags differ from those of tests and lints, which would rebuild everything. */
 const TARGET = "native/target/addon";
+/** The addon as it was linked: the same code at the same places, with names for profiles. */
+export const ADDON_WITH_SYMBOLS: string = join(TARGET, "release/libztna_napi.so");
 
 if (import.meta.main) {
   process.chdir(resolve(import.meta.dir, ".."));
@@ -89,7 +91,7 @@ async function buildAddon(output: string): Promise<void> {
     [
       ...["cargo", "rustc", "--release", "--locked", "--package", "ztna-napi"],
       ...["--lib", "--crate-type", "cdylib", "--target-dir", resolve(TARGET)],
-      ...["--", `-Lnative=${linkerFiles}`],
+      ...["--", `-Lnative=${linkerFiles}`, "-Cstrip=none"],
     ],
     {
       cwd: "native",
@@ -99,7 +101,7 @@ async function buildAddon(output: string): Promise<void> {
       },
     },
   );
-  copyFileSync(join(TARGET, "release/libztna_napi.so"), output);
+  textOf(["strip", "--strip-all", "-o", output, ADDON_WITH_SYMBOLS]);
 }
 
 function executableInputs(): Inputs {

@@ -7,6 +7,9 @@
  */
 import type { Figure, Mark } from "./figures.ts";
 
+/** Of a mark: reached, not reached, not set, or not to be told from runs that say nothing. */
+export type Verdict = "met" | "missed" | "no mark" | "void";
+
 export interface Pair {
   readonly bare: number;
   readonly tunnel: number;
@@ -22,7 +25,8 @@ export interface Comparison {
   readonly ratio?: number;
   readonly pairs: readonly Pair[];
   readonly void: number;
-  readonly verdict: "met" | "missed" | "no mark" | "void";
+  readonly mark?: Mark;
+  readonly verdict: Verdict;
 }
 
 export function compare(figure: Figure, pairs: readonly Pair[]): Comparison {
@@ -32,6 +36,7 @@ export function compare(figure: Figure, pairs: readonly Pair[]): Comparison {
     unit: figure.unit,
     pairs,
     void: pairs.length - counted.length,
+    ...(figure.mark && { mark: figure.mark }),
   };
   if (counted.length === 0) return { ...base, verdict: "void" };
 
@@ -49,17 +54,12 @@ export function median(values: readonly number[]): number {
   return (low + high) / 2;
 }
 
-function judge(
-  mark: Mark | undefined,
-  bare: number,
-  tunnel: number,
-  ratio: number,
-): Comparison["verdict"] {
+function judge(mark: Mark | undefined, bare: number, tunnel: number, ratio: number): Verdict {
   switch (mark?.type) {
     case undefined:
       return "no mark";
     case "at-least":
-      return tunnel >= mark.value || ratio >= mark.ratio ? "met" : "missed";
+      return tunnel >= (mark.value ?? Infinity) || ratio >= mark.ratio ? "met" : "missed";
     case "at-most-more":
       return tunnel - bare <= mark.value ? "met" : "missed";
   }

@@ -3,7 +3,12 @@
  *
  *   agent ── wan ── relay, connector        server ── connector: the way through the tunnel
  *     └───────────── server                 the same two ends without a tunnel
+ *
+ * And once more with a bad link, which both ways cross:
+ *
+ *   agent ── 20 ms and 1 % loss each way ── far: relay, connector and server
  */
+import { rmSync } from "node:fs";
 import { Deployment, type Role } from "../support/deployment.ts";
 import { Network } from "../support/netns.ts";
 import { must, TestProcess } from "../support/process.ts";
@@ -20,80 +25,141 @@ export interface Scene {
   readonly roles: readonly Role[];
   /** Runs one test of the load generator and returns its result. */
   measure(over: "bare" | "tunnel", test: string, options: readonly string[]): Promise<LoadResult>;
+  /** Ends the agent and starts one that knows nothing of earlier sessions. */
+  restartAgent(): Promise<void>;
   remove(): Promise<void>;
 }
 
 export type LoadResult = Readonly<Record<string, number>>;
 
-export async function buildScene(): Promise<Scene> {
+/** Which host has which part, and under which address others find it. */
+interface Layout {
+  build(network: Network): Promise<readonly TestProcess[]>;
+  readonly agent: Part;
+  readonly relay: Part;
+  readonly connector: Part;
+  /** As the agent's host sees it. */
+  readonly server: Part;
+  /** The server as the connector sees it. */
+  readonly backend: string;
+  readonly serverOptions: readonly string[];
+}
+
+interface Part {
+  readonly host: string;
+  readonly address: string;
+}
+
+export const LOCAL: Layout = {
+  async build(network) {
+    await network.addSwitch("wan");
+    for (const name of ["agent", "relay", "connector", "server"]) await network.addHost(name);
+    await network.plug("agent", "wan", ["10.0.1.1/24"]);
+    await network.plug("relay", "wan", ["10.0.1.2/24"]);
+    await network.plug("connector", "wan", ["10.0.1.3/24"]);
+    await network.join(
+      { host: "connector", addresses: ["10.0.2.1/24"] },
+      { host: "server", addresses: ["10.0.2.2/24"] },
+    );
+    await network.join(
+      { host: "agent", addresses: ["10.0.3.1/24"] },
+      { host: "server", addresses: ["10.0.3.2/24"] },
+    );
+    return [];
+  },
+  agent: { host: "agent", address: "10.0.1.1" },
+  relay: { host: "relay", address: "10.0.1.2" },
+  connector: { host: "connector", address: "10.0.1.3" },
+  server: { host: "server", address: "10.0.3.2" },
+  backend: "10.0.2.2",
+  serverOptions: [],
+};
+
+export const DISTANT: Layout = {
+  async build(network) {
+    for (const name of ["agent", "far", "link"]) await network.addHost(name);
+    const command = [LOAD, "impair", "near0", "far0", "delay-ms=20", "loss-ppm=10000"];
+    const link = new TestProcess([...network.prefixOf("link"), ...command], { name: "link" });
+    await link.line(/^ready$/, { withinMs: 5000 });
+    await network.move("near0", "link", "agent", ["10.0.4.1/24"]);
+    await network.move("far0", "link", "far", ["10.0.4.2/24"]);
+    return [link];
+  },
+  agent: { host: "agent", address: "10.0.4.1" },
+  relay: { host: "far", address: "10.0.4.2" },
+  connector: { host: "far", address: "10.0.4.2" },
+  server: { host: "far", address: "10.0.4.2" },
+  backend: "10.0.4.2",
+  // What the marks were set by.
+  serverOptions: ["cubic=1"],
+};
+
+export async function buildScene(layout: Layout): Promise<Scene> {
   const network = new Network();
   const deployment = await Deployment.create();
-  const servers: TestProcess[] = [];
+  const others: TestProcess[] = [];
   const remove = async () => {
-    await Promise.all(servers.map((it) => it.stop("SIGKILL")));
+    await Promise.all(others.map((it) => it.stop("SIGKILL")));
     await deployment.remove();
     await network.remove();
   };
   try {
-    const agentPrefix = await plugHosts(network, deployment);
-    servers.push(await startServer(network));
-    const virtual = await startRoles(network, deployment);
-    const hosts = { bare: "10.0.3.2", tunnel: virtual };
+    others.push(...(await layout.build(network)));
+    others.push(await startServer(network, layout));
+    const agent = await startRoles(network, deployment, layout);
+    let virtual = (await virtualAddresses(deployment, agent, SERVICE)).ipv4;
+
+    const prefix = network.prefixOf(layout.agent.host);
     const measure: Scene["measure"] = async (over, test, options) => {
-      const command = [...agentPrefix, LOAD, test, hosts[over], `port=${BASE_PORT}`, ...options];
+      const host = over === "bare" ? layout.server.address : virtual;
+      const command = [...prefix, LOAD, test, host, `port=${BASE_PORT}`, ...options];
       return JSON.parse(await must(command)) as LoadResult;
     };
-    return { roles: deployment.roles, measure, remove };
+    const restartAgent = async () => {
+      await agent.stop();
+      rmSync(deployment.file(`${agent.spec.name}-state`), { recursive: true, force: true });
+      agent.start();
+      await agent.ready();
+      virtual = (await virtualAddresses(deployment, agent, SERVICE)).ipv4;
+    };
+    return { roles: deployment.roles, measure, restartAgent, remove };
   } catch (error) {
     await remove();
     throw error;
   }
 }
 
-async function plugHosts(network: Network, deployment: Deployment): Promise<readonly string[]> {
-  await network.addSwitch("wan");
-  const agent = await network.addHost("agent");
-  for (const name of ["relay", "connector", "server"]) await network.addHost(name);
-  await network.plug("agent", "wan", ["10.0.1.1/24"]);
-  await network.plug("relay", "wan", ["10.0.1.2/24"]);
-  await network.plug("connector", "wan", ["10.0.1.3/24"]);
-  await network.join(
-    { host: "connector", addresses: ["10.0.2.1/24"] },
-    { host: "server", addresses: ["10.0.2.2/24"] },
-  );
-  await network.join(
-    { host: "agent", addresses: ["10.0.3.1/24"] },
-    { host: "server", addresses: ["10.0.3.2/24"] },
-  );
-  await deployment.issue("relay", "relay", "--host", "10.0.1.2");
+async function startServer(
+  network: Network,
+  { server, serverOptions }: Layout,
+): Promise<TestProcess> {
+  const command = [LOAD, "serve", "0.0.0.0", `port=${BASE_PORT}`, ...serverOptions];
+  const process = new TestProcess([...network.prefixOf(server.host), ...command], {
+    name: "server",
+  });
+  await process.line(/^ready$/, { withinMs: 5000 });
+  return process;
+}
+
+/** Returns the agent. */
+async function startRoles(network: Network, deployment: Deployment, layout: Layout): Promise<Role> {
+  const place = ({ host, address }: Part) => ({ host: address, prefix: network.prefixOf(host) });
+  const relayAddress = `${layout.relay.address}:4433`;
+  await deployment.issue("relay", "relay", "--host", layout.relay.address);
   await deployment.issue("connector", "connector", "--service", SERVICE);
   await deployment.issue("agent", "agent", "--service", SERVICE);
-  return agent;
-}
-
-async function startServer(network: Network): Promise<TestProcess> {
-  const command = [...network.prefixOf("server"), LOAD, "serve", "0.0.0.0", `port=${BASE_PORT}`];
-  const server = new TestProcess(command, { name: "server" });
-  await server.line(/^ready$/, { withinMs: 5000 });
-  return server;
-}
-
-/** Returns the address at which the agent's applications find the server. */
-async function startRoles(network: Network, deployment: Deployment): Promise<string> {
-  const at = (name: string, host: string) => ({ host, prefix: network.prefixOf(name) });
-  const relayAddress = "10.0.1.2:4433";
-  const relay = await deployment.add(relaySpec(deployment, relayAddress, at("relay", "10.0.1.2")));
+  const relay = await deployment.add(relaySpec(deployment, relayAddress, place(layout.relay)));
   await relay.ready();
 
   const port = (protocol: "tcp" | "udp") => (offset: number) => ({
     protocol,
     port: BASE_PORT + offset,
-    backend: `10.0.2.2:${BASE_PORT + offset}`,
+    backend: `${layout.backend}:${BASE_PORT + offset}`,
   });
   const connector = await deployment.add({
     role: "connector",
     name: "connector",
-    place: at("connector", "10.0.1.3"),
+    place: place(layout.connector),
     config: {
       relays: [relayAddress],
       services: [
@@ -104,9 +170,9 @@ async function startRoles(network: Network, deployment: Deployment): Promise<str
   await connector.ready();
 
   const agent = await deployment.add({
-    ...agentSpec(deployment, "agent", relayAddress, at("agent", "10.0.1.1")),
+    ...agentSpec(deployment, "agent", relayAddress, place(layout.agent)),
     arguments: ["--tun", "ztna0"],
   });
   await agent.ready();
-  return (await virtualAddresses(deployment, agent, SERVICE)).ipv4;
+  return agent;
 }

@@ -60,6 +60,17 @@ export class Network {
     await this.#addAddresses(b.host, far, b.addresses);
   }
 
+  /** Gives `device` of one host to another, with addresses, and brings it up. */
+  async move(
+    device: string,
+    from: string,
+    to: string,
+    addresses: readonly string[],
+  ): Promise<void> {
+    await this.#ip(from, "link", "set", device, "netns", this.#namespaceOf(to));
+    await this.#addAddresses(to, device, addresses);
+  }
+
   async remove(): Promise<void> {
     for (const namespace of this.#namespaces.splice(0)) {
       await run(["ip", "netns", "delete", namespace]);

@@ -22,7 +22,10 @@ export class TestProcess {
   readonly #lines: string[] = [];
   readonly #drained: Promise<unknown>;
 
-  constructor(command: readonly string[], { name, env, cwd, inherit = [], stdin = false }: SpawnOptions) {
+  constructor(
+    command: readonly string[],
+    { name, env, cwd, inherit = [], stdin = false }: SpawnOptions,
+  ) {
     this.name = name;
     this.#child = Bun.spawn([...command], {
       cwd: cwd ?? ".",
@@ -53,7 +56,8 @@ export class TestProcess {
 
   write(text: string): void {
     const { stdin } = this.#child;
-    if (stdin === undefined || typeof stdin !== "object") throw new Error(`${this.name} reads nothing`);
+    if (stdin === undefined || typeof stdin !== "object")
+      throw new Error(`${this.name} reads nothing`);
     stdin.write(text);
     stdin.flush();
   }

@@ -7,6 +7,7 @@ const FIGURE: Figure = {
   unit: "Mbit/s",
   test: "tcp-send",
   options: [],
+  durationMs: 1000,
   field: "mbitPerSecond",
   anchor: 1000,
   mark: { type: "at-least", value: 400, ratio: 0.5 },

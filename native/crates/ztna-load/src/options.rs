@@ -23,6 +23,8 @@ pub(crate) struct Options {
     pub(crate) rate: u32,
     /// Highest rate that the search tries.
     pub(crate) rate_max: u32,
+    /// Whether TCP uses cubic and not whatever the system's default is.
+    pub(crate) cubic: bool,
     /// Frames of one channel in one send.
     pub(crate) train: usize,
 }
@@ -41,6 +43,7 @@ impl Options {
             size: 1200,
             rate: 0,
             rate_max: 1_000_000,
+            cubic: false,
             train: 1,
         };
         for pair in pairs {
@@ -67,6 +70,7 @@ impl Options {
             "connections" => self.connections = number.max(1) as usize,
             "size" => self.size = (number as usize).clamp(HEADER, SIZE_MAX),
             "rate" => self.rate = number,
+            "cubic" => self.cubic = number != 0,
             "train" => self.train = (number as usize).clamp(1, TRAIN_MAX),
             "rate-max" => self.rate_max = number.max(1),
             _ => return Err(format!("no option is called {key}")),

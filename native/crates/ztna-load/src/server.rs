@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::options::{HEADER, Options};
+use crate::tcp::use_cubic;
 use crate::udp::{Batch, enlarge_buffers};
 
 /// Ports, counted from the base.
@@ -65,6 +66,9 @@ fn per_connection(
     handle: impl Fn(TcpStream) -> io::Result<()> + Clone + Send + 'static,
 ) -> io::Result<()> {
     let listener = TcpListener::bind(options.address(port))?;
+    if options.cubic {
+        use_cubic(&listener)?;
+    }
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let handle = handle.clone();

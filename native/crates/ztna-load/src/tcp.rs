@@ -16,9 +16,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Counts what the server has read, not what was written into a buffer on the way.
 pub(crate) fn send(options: &Options) -> io::Result<String> {
     let address = options.address(Port::Sink);
-    let duration = options.duration;
+    let (duration, cubic) = (options.duration, options.cubic);
     bulk(options, move || {
         let mut stream = open(address)?;
+        if cubic {
+            use_cubic(&stream)?;
+        }
         let buffer = vec![0x5a; CHUNK];
         let end = Instant::now() + duration;
         while Instant::now() < end {
@@ -33,9 +36,12 @@ pub(crate) fn send(options: &Options) -> io::Result<String> {
 
 pub(crate) fn receive(options: &Options) -> io::Result<String> {
     let address = options.address(Port::Source);
-    let duration = options.duration;
+    let (duration, cubic) = (options.duration, options.cubic);
     bulk(options, move || {
         let mut stream = open(address)?;
+        if cubic {
+            use_cubic(&stream)?;
+        }
         let mut buffer = vec![0; CHUNK];
         let mut total = 0;
         let end = Instant::now() + duration;
@@ -151,6 +157,23 @@ fn open(address: SocketAddr) -> io::Result<TcpStream> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     Ok(stream)
+}
+
+/// Fails where the kernel has none. What is accepted on a listener takes it from there.
+pub(crate) fn use_cubic(socket: &impl AsRawFd) -> io::Result<()> {
+    let name = c"cubic";
+    // SAFETY: the descriptor is open for as long as `socket` lives, and the pointer and the size are
+    // those of a string, which the call only reads.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_CONGESTION,
+            name.as_ptr().cast(),
+            name.count_bytes() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 fn linger_not(stream: &TcpStream) {
