@@ -48,7 +48,7 @@ describe("garbage", () => {
 
       expect(received).toBe(DOWNLOAD_BYTES);
       // The system drops some of them before anybody reads them.
-      expect(await droppedBy(it[name])).toBeGreaterThan(dropped + sent / 4);
+      expect(await droppedBy(it[name])).toBeGreaterThan(dropped + sent / 10);
     }),
   );
 
@@ -70,7 +70,7 @@ describe("garbage", () => {
         ]);
 
         expect(received).toBe(DOWNLOAD_BYTES);
-        expect(await droppedBy(it[name])).toBeGreaterThan(dropped + sent / 4);
+        expect(await droppedBy(it[name])).toBeGreaterThan(dropped + sent / 10);
       }),
   );
 });
@@ -142,7 +142,8 @@ describe("a peer", () => {
       const outcome = await openHalf(it.relayAddress, { count: scaled(10_000), retried: 1 });
 
       expect(outcome.answeredOctets).toBeLessThanOrEqual(3 * outcome.sentOctets);
-      await eventually("a leg", { withinMs: 30_000, everyMs: 500 }, async () => {
+      // Those that fell silent keep their places until they time out.
+      await eventually("a leg", { withinMs: 45_000, everyMs: 500 }, async () => {
         const { established } = await dial(it.relayAddress, { ...shown, ms: 1000 });
         return established ? true : undefined;
       });
