@@ -53,6 +53,8 @@ const udp = await Bun.udpSocket({
     data(socket, data, port, address) {
       socket.send(data, port, address);
     },
+    // A client that has closed its socket is none of the others' business.
+    error() {},
   },
 });
 
