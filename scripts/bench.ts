@@ -16,7 +16,12 @@ import { type Comparison, compare, type Pair } from "../test/bench/comparison.ts
 import { FIGURES, type Figure } from "../test/bench/figures.ts";
 import { type Measurement, measured } from "../test/bench/measurement.ts";
 import { usageOf } from "../test/bench/process-usage.ts";
-import { PROFILES, profile, profilerUnavailable } from "../test/bench/profile.ts";
+import {
+  PROFILED_TESTS,
+  profileForwarding,
+  profilerUnavailable,
+  profileTest,
+} from "../test/bench/profile.ts";
 import { measureForwarding, measureIdleLegs, TRAIN } from "../test/bench/relay-figures.ts";
 import { comparisonTable, measurementTable } from "../test/bench/report.ts";
 import { buildScene, DISTANT, LOCAL, type LoadResult, type Scene } from "../test/bench/scene.ts";
@@ -51,7 +56,7 @@ async function main(): Promise<number> {
     ["cargo", "build", "--release", "--locked", "--package", "ztna-load"],
     { cwd: "native" },
   );
-  if (values.profile) return await printProfiles();
+  if (values.profile) return await printProfiles(values.only);
 
   const selection: Selection = { runs: Number(values.runs), only: values.only };
   const comparisons = await compareAll(selection);
@@ -216,18 +221,27 @@ async function startUps(): Promise<number[]> {
   return samples;
 }
 
-async function printProfiles(): Promise<number> {
+async function printProfiles(only: string): Promise<number> {
   const unavailable = await profilerUnavailable();
   if (unavailable !== undefined) {
     say(`skipped: the profile ${unavailable}`);
     return 0;
   }
 
+  for (const train of [TRAIN, 1]) {
+    const name = `relay, ${train} at a time`;
+    if (!name.includes(only)) continue;
+    say(`  ${name} ...`);
+    for (const line of await profileForwarding(train, ADDON_WITH_SYMBOLS)) print(line);
+    print("");
+  }
+  const tests = PROFILED_TESTS.filter((it) => it.name.includes(only));
+  if (tests.length === 0) return 0;
   const scene = await buildScene(LOCAL);
   try {
-    for (const load of PROFILES) {
+    for (const load of tests) {
       say(`  ${load.name} ...`);
-      for (const line of await profile(scene, load, ADDON_WITH_SYMBOLS)) print(line);
+      for (const line of await profileTest(scene, load, ADDON_WITH_SYMBOLS)) print(line);
       print("");
     }
     return 0;

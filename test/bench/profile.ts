@@ -8,18 +8,23 @@ import { rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { table } from "../../scripts/lib/table.ts";
+import type { Role } from "../support/deployment.ts";
 import { must, run, TestProcess } from "../support/process.ts";
+import { withForwarding } from "./relay-figures.ts";
 import type { LoadResult, Scene } from "./scene.ts";
 import { type Frame, STAGES, type Stage, stageOf } from "./stages.ts";
 import { readSymbols, type Symbols } from "./symbols.ts";
 
 export interface ProfiledLoad {
   readonly name: string;
-  readonly test: string;
-  readonly options: readonly string[];
   /** What the cost is told for, and how many of it were carried. */
   readonly unit: string;
   readonly carried: (result: LoadResult) => number;
+}
+
+export interface ProfiledTest extends ProfiledLoad {
+  readonly test: string;
+  readonly options: readonly string[];
 }
 
 const DURATION_MS = 5000;
@@ -29,7 +34,7 @@ const FUNCTIONS_SHOWN = 12;
 const ofBytes = { unit: "KiB", carried: ({ bytes = 0 }: LoadResult) => bytes / 1024 };
 const ofPackets = { unit: "packet", carried: ({ received = 0 }: LoadResult) => received };
 
-export const PROFILES: readonly ProfiledLoad[] = [
+export const PROFILED_TESTS: readonly ProfiledTest[] = [
   { name: "TCP, 1 connection", test: "tcp-send", options: [], ...ofBytes },
   { name: "TCP, 1 connection, towards the agent", test: "tcp-receive", options: [], ...ofBytes },
   {
@@ -37,6 +42,20 @@ export const PROFILES: readonly ProfiledLoad[] = [
     test: "udp-rate",
     options: ["size=1200", "rate=60000"],
     ...ofPackets,
+  },
+  {
+    name: "new TCP connections",
+    test: "tcp-connect",
+    options: ["connections=8"],
+    unit: "connection",
+    carried: ({ count = 0 }) => count,
+  },
+  {
+    name: "HTTP, 16 connections",
+    test: "http",
+    options: ["connections=16"],
+    unit: "request",
+    carried: ({ count = 0 }) => count,
   },
 ];
 
@@ -49,27 +68,49 @@ export async function profilerUnavailable(): Promise<string | undefined> {
   return code === 0 ? undefined : `needs perf: ${stderr.trim().split("\n")[0]}`;
 }
 
-/** @param withSymbols the data plane's file before its names were taken out. */
-export async function profile(
+/** Profiles all roles of a scene. @param withSymbols the data plane before its names were taken out. */
+export function profileTest(
   scene: Scene,
+  load: ProfiledTest,
+  withSymbols: string,
+): Promise<string[]> {
+  const options = [...load.options, `ms=${DURATION_MS}`];
+  const run = () => scene.measure("tunnel", load.test, options);
+  return profile(load, scene.roles, run, withSymbols);
+}
+
+/** Profiles a relay that does nothing else. */
+export function profileForwarding(train: number, withSymbols: string): Promise<string[]> {
+  const load: ProfiledLoad = {
+    name: train > 1 ? `relay, in trains of ${train}` : "relay, one by one",
+    unit: "packet",
+    carried: ({ packets = 0 }) => packets,
+  };
+  return withForwarding((it) =>
+    profile(load, [it.relay], () => it.load(train, DURATION_MS), withSymbols),
+  );
+}
+
+async function profile(
   load: ProfiledLoad,
+  roles: readonly Role[],
+  run: () => Promise<LoadResult>,
   withSymbols: string,
 ): Promise<string[]> {
   const symbols = await readSymbols(withSymbols);
   const file = join(tmpdir(), `ztna-profile-${process.pid}.data`);
-  const pids = scene.roles.map((it) => it.process.pid);
+  const profiled = roles.map((it) => ({ name: it.spec.name, pid: it.process.pid }));
+  const pids = profiled.map((it) => it.pid).join(",");
   const recorder = new TestProcess(
-    ["perf", "record", ...EVENT, "--call-graph", "fp", "-p", pids.join(","), "-o", file],
+    ["perf", "record", ...EVENT, "--call-graph", "fp", "-p", pids, "-o", file],
     { name: "perf" },
   );
   try {
     await Bun.sleep(ATTACH_MS);
-    const result = await scene.measure("tunnel", load.test, [...load.options, `ms=${DURATION_MS}`]);
+    const result = await run();
     await recorder.stop("SIGINT");
     const script = await must(["perf", "script", "-i", file, "-F", "pid,ip,sym,dso"]);
-    const samples = parseSamples(script, symbols);
-    const roles = scene.roles.map((it) => ({ name: it.spec.name, pid: it.process.pid }));
-    return layOut(load, load.carried(result), roles, samples);
+    return layOut(load, load.carried(result), profiled, parseSamples(script, symbols));
   } finally {
     await recorder.stop("SIGKILL");
     rmSync(file, { force: true });

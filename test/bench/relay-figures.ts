@@ -33,11 +33,10 @@ export interface IdleLegs {
 }
 
 export function measureForwarding(durationMs: number): Promise<Forwarding> {
-  return withRelay(async (deployment, relay, port) => {
-    const { channels, handshakeMs, welcomeMs } = await openChannels(deployment, port);
+  return withForwarding(async ({ relay, load, handshakeMs, welcomeMs }) => {
     const perCpuSecond = async (train: number) => {
       const before = usageOf(relay.process.pid).cpuSeconds;
-      const { packets = 0 } = await load(port, channels, train, durationMs);
+      const { packets = 0 } = await load(train, durationMs);
       return packets / (usageOf(relay.process.pid).cpuSeconds - before);
     };
     return {
@@ -46,6 +45,24 @@ export function measureForwarding(durationMs: number): Promise<Forwarding> {
       handshakeMs: median(handshakeMs),
       welcomeMs: median(welcomeMs),
     };
+  });
+}
+
+export interface ForwardingRelay {
+  readonly relay: Role;
+  /** Sends through the channels, `train` packets at a time. */
+  readonly load: (train: number, durationMs: number) => Promise<LoadResult>;
+  readonly handshakeMs: readonly number[];
+  readonly welcomeMs: readonly number[];
+}
+
+/** Channels last for half a minute: their legs say nothing more. */
+export function withForwarding<T>(use: (forwarding: ForwardingRelay) => Promise<T>): Promise<T> {
+  return withRelay(async (deployment, relay, port) => {
+    const { channels, handshakeMs, welcomeMs } = await openChannels(deployment, port);
+    const load: ForwardingRelay["load"] = (train, durationMs) =>
+      runLoad(port, channels, train, durationMs);
+    return await use({ relay, load, handshakeMs, welcomeMs });
   });
 }
 
@@ -99,7 +116,7 @@ function startLegs(
   return new TestProcess(command, { name: "legs", stdin });
 }
 
-async function load(
+async function runLoad(
   port: number,
   channels: Channels["channels"],
   train: number,
