@@ -142,8 +142,8 @@ describe("a peer", () => {
       const outcome = await openHalf(it.relayAddress, { count: scaled(10_000), retried: 1 });
 
       expect(outcome.answeredOctets).toBeLessThanOrEqual(3 * outcome.sentOctets);
-      // Those that fell silent keep their places until they time out.
-      await eventually("a leg", { withinMs: 45_000, everyMs: 500 }, async () => {
+      // Those that fell silent lose their places after 5 s.
+      await eventually("a leg", { withinMs: 12_000, everyMs: 500 }, async () => {
         const { established } = await dial(it.relayAddress, { ...shown, ms: 1000 });
         return established ? true : undefined;
       });

@@ -69,8 +69,8 @@ pub(crate) struct Connection {
     pub(crate) closing: Option<Ending>,
     /// When the next keepalive PING is due, if this side sends them.
     pub(crate) keepalive_at: Option<Instant>,
-    /// Whether it counts as a handshake under way.
-    pub(crate) in_handshake: bool,
+    /// While it counts as a handshake under way: when that is given up.
+    pub(crate) handshake_until: Option<Instant>,
     /// Whether its end was told: it only waits for its last packets.
     pub(crate) end_told: bool,
     /// Whether stream 0 goes before the others.
@@ -215,7 +215,7 @@ impl Connection {
             meter,
             closing: None,
             keepalive_at: None,
-            in_handshake: true,
+            handshake_until: None,
             end_told: false,
             control_first: false,
         }

@@ -1,7 +1,7 @@
 //! Initials of strangers: legs at a relay after Retry, tunnels at a connector over a channel.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use quiche::{ConnectionId, Header, Type};
 use quinn_udp::RecvMeta;
@@ -14,13 +14,15 @@ use crate::id::{PairId, WireId};
 use crate::path::{PathSet, PathSide};
 use crate::retry::{Clock, Unanswered};
 
-use super::plane::{Plane, Target, unix_time};
+use super::plane::{Plane, Target, clock, unix_time};
 use super::receive::long_destination;
 
 /// A client pads its first datagram to this (RFC 9000 §14.1): anything shorter is not answered.
 const INITIAL_MIN: usize = 1_200;
 /// A Retry: long header, three ids of at most 20 octets, token, tag.
 const RETRY_BYTES_MAX: usize = 256;
+/// A handshake takes two round trips: who has not finished by now holds a place of others.
+const HANDSHAKE_WAIT: Duration = Duration::from_secs(5);
 /// Handshakes under way on one channel.
 const HANDSHAKES_A_CHANNEL_MAX: usize = 2;
 /// Refusals that are told in one second; the rest only counts.
@@ -167,7 +169,9 @@ impl Plane {
             .initials
             .range((receive_id, Vec::new())..)
             .take_while(|(key, _)| key.0 == receive_id)
-            .filter(|(_, key)| self.connections.get(**key).is_some_and(|it| it.in_handshake))
+            .filter(|(_, key)| {
+                self.connections.get(**key).is_some_and(|it| it.handshake_until.is_some())
+            })
             .count();
         if under_way >= HANDSHAKES_A_CHANNEL_MAX || !self.may_start_handshake() {
             self.counters.handshakes_limited += 1;
@@ -227,6 +231,7 @@ impl Plane {
     /// Gives a connection its slot, its handle and its id.
     pub(super) fn insert(&mut self, mut connection: Connection, id: WireId) -> usize {
         connection.source_ids.push(id);
+        connection.handshake_until = Some(clock() + HANDSHAKE_WAIT);
         let handle = connection.handle;
         let key = self.connections.insert(connection);
         self.handles.insert(handle, key);

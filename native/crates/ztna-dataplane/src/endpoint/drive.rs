@@ -57,7 +57,7 @@ impl Plane {
             return;
         }
         connection.stage = Stage::Judging;
-        connection.in_handshake = false;
+        connection.handshake_until = None;
         self.handshakes = self.handshakes.saturating_sub(1);
         self.counters.handshakes_done += 1;
 
@@ -328,7 +328,7 @@ impl Plane {
         self.note_end(key, now);
         let Some(mut connection) = self.connections.try_remove(key) else { return };
         self.counters.connections_closed += 1;
-        if connection.in_handshake {
+        if connection.handshake_until.is_some() {
             self.handshakes = self.handshakes.saturating_sub(1);
         }
         self.handles.remove(&connection.handle);

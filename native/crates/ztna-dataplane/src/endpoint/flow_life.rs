@@ -58,10 +58,14 @@ impl Plane {
 
         let guard = MeterGuard::enter(&connection.meter);
         let scratch = &mut self.flows.scratch;
+        let moved_before = flow.up.bytes + flow.down.bytes;
         let outcome = pump(flow, &mut connection.quic, &mut self.agent.links, scratch, now);
         drop(guard);
         if let Some(tunnel) = connection.tunnel_mut() {
             flow.queue_if_starved(key, tunnel);
+            if flow.up.bytes + flow.down.bytes != moved_before {
+                tunnel.paths.on_user_data(now);
+            }
         }
         self.mark_dirty(tunnel);
         match outcome {

@@ -257,12 +257,18 @@ impl Plane {
             self.counters.dropped_wrong_source += 1;
             return;
         }
-        leg.ping_deadline = None;
+        let awaited = leg.ping_deadline.is_some().then(|| connection.quic.stats().recv);
 
         let info = RecvInfo { from: meta.addr, to: VIRTUAL_LOCAL };
         let guard = MeterGuard::enter(&connection.meter);
         let outcome = connection.quic.recv(packet, info);
         drop(guard);
+        // Only what QUIC took proves that the relay is there: anybody can write its address.
+        if awaited.is_some_and(|before| connection.quic.stats().recv > before)
+            && let Some(leg) = connection.leg_mut()
+        {
+            leg.ping_deadline = None;
+        }
         if let Err(error) = outcome {
             self.note_recv_error(key, error);
         }

@@ -7,7 +7,7 @@ use crate::connection::{Kind, Stage};
 use crate::event::Event;
 use crate::id::ConnectionHandle;
 
-use super::drive::JUDGEMENT_INTERVAL;
+use super::drive::{JUDGEMENT_INTERVAL, close};
 use super::plane::Plane;
 
 /// A leg's client sends a PING this often (`docs/protocol.md`, transport and TLS).
@@ -63,6 +63,11 @@ impl Plane {
         if connection.quic.timeout_instant().is_some_and(|due| due <= now) {
             connection.quic.on_timeout();
         }
+        if connection.handshake_until.is_some_and(|due| due <= now) {
+            connection.handshake_until = None;
+            self.handshakes = self.handshakes.saturating_sub(1);
+            connection.close(close::UNAUTHENTICATED, "handshake not finished in time");
+        }
         if connection.keepalive_at.is_some_and(|due| due <= now) {
             let interval = match &connection.kind {
                 Kind::Leg(_) => LEG_KEEPALIVE,
@@ -101,7 +106,12 @@ impl Plane {
             Kind::Leg(leg) => leg.ping_deadline,
             Kind::Tunnel(tunnel) => tunnel.paths.poll_timeout(),
         };
-        let deadlines = [connection.quic.timeout_instant(), connection.keepalive_at, own];
+        let deadlines = [
+            connection.quic.timeout_instant(),
+            connection.keepalive_at,
+            connection.handshake_until,
+            own,
+        ];
         let Some(deadline) = deadlines.into_iter().flatten().min() else { return };
         if connection.armed.is_none_or(|armed| deadline < armed) {
             connection.armed = Some(deadline);
