@@ -22,7 +22,12 @@ import {
   profilerUnavailable,
   profileTest,
 } from "../test/bench/profile.ts";
-import { measureForwarding, measureIdleLegs, TRAIN } from "../test/bench/relay-figures.ts";
+import {
+  type Forwarding,
+  measureForwarding,
+  measureIdleLegs,
+  TRAIN,
+} from "../test/bench/relay-figures.ts";
 import { comparisonTable, measurementTable } from "../test/bench/report.ts";
 import { buildScene, DISTANT, LOCAL, type LoadResult, type Scene } from "../test/bench/scene.ts";
 import { namespacesUnavailable } from "../test/support/netns.ts";
@@ -59,8 +64,9 @@ async function main(): Promise<number> {
   if (values.profile) return await printProfiles(values.only);
 
   const selection: Selection = { runs: Number(values.runs), only: values.only };
-  const comparisons = await compareAll(selection);
-  const measurements = await measureAll(selection);
+  const pairs = await compareAll(selection);
+  const { measurements, ...parts } = await measureParts(selection);
+  const comparisons = [...pairs, ...parts.comparisons];
   for (const line of comparisonTable(comparisons)) print(line);
   print("");
   for (const line of measurementTable(measurements)) print(line);
@@ -136,44 +142,66 @@ function pairOf({ field }: Figure, { bare, tunnel }: LoadPair): Pair {
   return { bare: bare[field] ?? 0, tunnel: tunnel[field] ?? 0 };
 }
 
-/** Parts by the first words of their names, so that `only` can choose. */
-async function measureAll({ runs, only }: Selection): Promise<Measurement[]> {
-  const parts: readonly [name: string, measure: () => Promise<Measurement[]>][] = [
+interface Part {
+  readonly comparisons: readonly Comparison[];
+  readonly measurements: readonly Measurement[];
+}
+
+/** What is not a pair of runs in a scene; `only` looks at the names of the parts. */
+async function measureParts({ runs, only }: Selection): Promise<Part> {
+  const parts: readonly [name: string, measure: () => Promise<Part>][] = [
     ["relay, packets; handshake of a leg", () => forwarding(runs)],
-    ["relay, idle legs", idleLegs],
-    ["processes: RSS idle, CPU of bulk data, start-up", () => processes(runs)],
+    ["relay, RSS of idle legs", idleLegs],
+    ["processes: RSS idle, CPU of bulk TCP, start-up", () => processes(runs)],
   ];
-  const measurements: Measurement[] = [];
+  const results: Part[] = [];
   for (const [name, measure] of parts) {
     if (!name.includes(only)) continue;
     say(`  ${name} ...`);
-    measurements.push(...(await measure()));
+    results.push(await measure());
   }
-  return measurements;
+  return {
+    comparisons: results.flatMap((it) => it.comparisons),
+    measurements: results.flatMap((it) => it.measurements),
+  };
 }
 
-async function forwarding(runs: number): Promise<Measurement[]> {
-  const results: Awaited<ReturnType<typeof measureForwarding>>[] = [];
+async function forwarding(runs: number): Promise<Part> {
+  const results: Forwarding[] = [];
   for (let count = 0; count < runs; count += 1) results.push(await measureForwarding(BULK_MS));
-  const of = (field: keyof (typeof results)[number]) => results.map((it) => it[field]);
-  const unit = "packets/CPU s";
-  return [
-    measured(`relay, packets in trains of ${TRAIN}`, unit, of("inTrains"), {
-      type: "at-least",
-      value: 1_500_000,
-    }),
-    measured("relay, packets of 1,024 channels, one by one", unit, of("interleaved"), {
-      type: "at-least",
-      value: 250_000,
-    }),
-    measured("handshake of a leg, with Retry", "ms", of("handshakeMs")),
-    measured("leg, to the relay's welcome", "ms", of("welcomeMs")),
-  ];
+  const rate = (name: string, value: number, pairs: readonly Pair[]) =>
+    compare({ name, unit: "packets/CPU s", mark: { type: "at-least", value } }, pairs);
+  return {
+    comparisons: [
+      rate(
+        `relay, in trains of ${TRAIN}`,
+        1_500_000,
+        results.map((it) => it.inTrains),
+      ),
+      rate(
+        "relay, 1,024 channels, one by one",
+        250_000,
+        results.map((it) => it.interleaved),
+      ),
+    ],
+    measurements: [
+      measured(
+        "handshake of a leg, with Retry",
+        "ms",
+        results.map((it) => it.handshakeMs),
+      ),
+      measured(
+        "leg, to the relay's welcome",
+        "ms",
+        results.map((it) => it.welcomeMs),
+      ),
+    ],
+  };
 }
 
-async function idleLegs(): Promise<Measurement[]> {
+async function idleLegs(): Promise<Part> {
   const results = await measureIdleLegs([1000, 10_000]);
-  return results.map(({ legs, bytesPerLeg }) =>
+  const measurements = results.map(({ legs, bytesPerLeg }) =>
     measured(
       `relay, RSS of an idle leg at ${legs.toLocaleString("en")}`,
       "KiB",
@@ -181,9 +209,10 @@ async function idleLegs(): Promise<Measurement[]> {
       { type: "at-most", value: 40 },
     ),
   );
+  return { comparisons: [], measurements };
 }
 
-async function processes(runs: number): Promise<Measurement[]> {
+async function processes(runs: number): Promise<Part> {
   const scene = await buildScene(LOCAL);
   try {
     const usage = () => scene.roles.map((it) => usageOf(it.process.pid));
@@ -198,7 +227,7 @@ async function processes(runs: number): Promise<Measurement[]> {
     }
     const total = costs[0]?.map((_, run) => costs.reduce((sum, it) => sum + (it[run] ?? 0), 0));
     const names = scene.roles.map((it) => it.spec.name);
-    return [
+    const measurements = [
       ...names.map((name, at) =>
         measured(`${name}, RSS idle`, "MiB", [(idle[at]?.rssBytes ?? 0) / 2 ** 20]),
       ),
@@ -206,6 +235,7 @@ async function processes(runs: number): Promise<Measurement[]> {
       measured("all roles, CPU of bulk TCP", "s/GB", total ?? []),
       measured("start-up (--help)", "ms", await startUps(), { type: "at-most", value: 100 }),
     ];
+    return { comparisons: [], measurements };
   } finally {
     await scene.remove();
   }

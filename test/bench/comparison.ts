@@ -18,18 +18,21 @@ export interface Pair {
 export interface Comparison {
   readonly figure: string;
   readonly unit: string;
-  /** Medians over the pairs that count. Absent if none does. */
-  readonly bare?: number;
-  readonly tunnel?: number;
+  /** Medians over the pairs that count; over all, and then they prove nothing, if none does. */
+  readonly bare: number;
+  readonly tunnel: number;
   /** Median of the pairs' ratios. */
-  readonly ratio?: number;
+  readonly ratio: number;
   readonly pairs: readonly Pair[];
   readonly void: number;
   readonly mark?: Mark;
   readonly verdict: Verdict;
 }
 
-export function compare(figure: Figure, pairs: readonly Pair[]): Comparison {
+export function compare(
+  figure: Pick<Figure, "name" | "unit" | "anchor" | "mark">,
+  pairs: readonly Pair[],
+): Comparison {
   const counted = pairs.filter((it) => it.bare >= (figure.anchor ?? 0) / 2);
   const base = {
     figure: figure.name,
@@ -38,12 +41,12 @@ export function compare(figure: Figure, pairs: readonly Pair[]): Comparison {
     void: pairs.length - counted.length,
     ...(figure.mark && { mark: figure.mark }),
   };
-  if (counted.length === 0) return { ...base, verdict: "void" };
-
-  const bare = median(counted.map((it) => it.bare));
-  const tunnel = median(counted.map((it) => it.tunnel));
-  const ratio = median(counted.map((it) => it.tunnel / it.bare));
-  return { ...base, bare, tunnel, ratio, verdict: judge(figure.mark, bare, tunnel, ratio) };
+  const shown = counted.length > 0 ? counted : pairs;
+  const bare = median(shown.map((it) => it.bare));
+  const tunnel = median(shown.map((it) => it.tunnel));
+  const ratio = median(shown.map((it) => it.tunnel / it.bare));
+  const verdict = counted.length > 0 ? judge(figure.mark, bare, tunnel, ratio) : "void";
+  return { ...base, bare, tunnel, ratio, verdict };
 }
 
 /** The middle, or the mean of the two in the middle. */
@@ -59,7 +62,9 @@ function judge(mark: Mark | undefined, bare: number, tunnel: number, ratio: numb
     case undefined:
       return "no mark";
     case "at-least":
-      return tunnel >= (mark.value ?? Infinity) || ratio >= mark.ratio ? "met" : "missed";
+      return tunnel >= (mark.value ?? Infinity) || ratio >= (mark.ratio ?? Infinity)
+        ? "met"
+        : "missed";
     case "at-most-more":
       return tunnel - bare <= mark.value ? "met" : "missed";
   }

@@ -1,7 +1,14 @@
 /** What is measured, and what the same figure was without a tunnel when the marks were set. */
 
 /** Which value of a result counts. */
-export type Unit = "Mbit/s" | "packets/s" | "requests/s" | "connections/s" | "µs" | "ms";
+export type Unit =
+  | "Mbit/s"
+  | "packets/s"
+  | "requests/s"
+  | "connections/s"
+  | "µs"
+  | "ms"
+  | "packets/CPU s";
 
 export interface Figure {
   readonly name: string;
@@ -19,13 +26,12 @@ export interface Figure {
   readonly field: string;
   /** Median without a tunnel on the machine of the marks; a run below half of it is void. */
   readonly anchor?: number;
-  /** Either suffices. */
   readonly mark?: Mark;
 }
 
 export type Mark =
-  /** Without a value the ratio alone counts. */
-  | { readonly type: "at-least"; readonly value?: number; readonly ratio: number }
+  /** Either suffices, where there are both. */
+  | { readonly type: "at-least"; readonly value?: number; readonly ratio?: number }
   /** Over the figure without a tunnel. */
   | { readonly type: "at-most-more"; readonly value: number };
 

@@ -8,7 +8,6 @@ import { rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { table } from "../../scripts/lib/table.ts";
-import type { Role } from "../support/deployment.ts";
 import { must, run, TestProcess } from "../support/process.ts";
 import { withForwarding } from "./relay-figures.ts";
 import type { LoadResult, Scene } from "./scene.ts";
@@ -76,7 +75,8 @@ export function profileTest(
 ): Promise<string[]> {
   const options = [...load.options, `ms=${DURATION_MS}`];
   const run = () => scene.measure("tunnel", load.test, options);
-  return profile(load, scene.roles, run, withSymbols);
+  const roles = scene.roles.map((it) => ({ name: it.spec.name, pid: it.process.pid }));
+  return profile(load, roles, run, withSymbols);
 }
 
 /** Profiles a relay that does nothing else. */
@@ -87,20 +87,19 @@ export function profileForwarding(train: number, withSymbols: string): Promise<s
     carried: ({ packets = 0 }) => packets,
   };
   return withForwarding((it) =>
-    profile(load, [it.relay], () => it.load(train, DURATION_MS), withSymbols),
+    profile(load, [it.relay], () => it.load(it.relay, train, DURATION_MS), withSymbols),
   );
 }
 
 async function profile(
   load: ProfiledLoad,
-  roles: readonly Role[],
+  roles: readonly ProfiledRole[],
   run: () => Promise<LoadResult>,
   withSymbols: string,
 ): Promise<string[]> {
   const symbols = await readSymbols(withSymbols);
   const file = join(tmpdir(), `ztna-profile-${process.pid}.data`);
-  const profiled = roles.map((it) => ({ name: it.spec.name, pid: it.process.pid }));
-  const pids = profiled.map((it) => it.pid).join(",");
+  const pids = roles.map((it) => it.pid).join(",");
   const recorder = new TestProcess(
     ["perf", "record", ...EVENT, "--call-graph", "fp", "-p", pids, "-o", file],
     { name: "perf" },
@@ -110,7 +109,7 @@ async function profile(
     const result = await run();
     await recorder.stop("SIGINT");
     const script = await must(["perf", "script", "-i", file, "-F", "pid,ip,sym,dso"]);
-    return layOut(load, load.carried(result), profiled, parseSamples(script, symbols));
+    return layOut(load, load.carried(result), roles, parseSamples(script, symbols));
   } finally {
     await recorder.stop("SIGKILL");
     rmSync(file, { force: true });

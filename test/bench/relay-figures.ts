@@ -8,7 +8,7 @@ import { Deployment, type Role } from "../support/deployment.ts";
 import { freePort } from "../support/ports.ts";
 import { must, TestProcess } from "../support/process.ts";
 import { relaySpec } from "../support/simple-deployment.ts";
-import { median } from "./comparison.ts";
+import { median, type Pair } from "./comparison.ts";
 import { usageOf } from "./process-usage.ts";
 import { LOAD, type LoadResult } from "./scene.ts";
 
@@ -17,9 +17,9 @@ const FRAME_BYTES = 1209;
 export const TRAIN = 16;
 
 export interface Forwarding {
-  /** Packets a second of the relay's processor time. */
-  readonly inTrains: number;
-  readonly interleaved: number;
+  /** Packets a second of processor time: of the relay, and of the least that forwards. */
+  readonly inTrains: Pair;
+  readonly interleaved: Pair;
   /** Medians over the legs, one after the other. */
   readonly handshakeMs: number;
   readonly welcomeMs: number;
@@ -33,43 +33,76 @@ export interface IdleLegs {
 }
 
 export function measureForwarding(durationMs: number): Promise<Forwarding> {
-  return withForwarding(async ({ relay, load, handshakeMs, welcomeMs }) => {
-    const perCpuSecond = async (train: number) => {
-      const before = usageOf(relay.process.pid).cpuSeconds;
-      const { packets = 0 } = await load(train, durationMs);
-      return packets / (usageOf(relay.process.pid).cpuSeconds - before);
+  return withForwarding(async ({ relay, plain, load, handshakeMs, welcomeMs }) => {
+    const perCpuSecond = async (over: Forwarder, train: number) => {
+      const before = usageOf(over.pid).cpuSeconds;
+      const { packets = 0 } = await load(over, train, durationMs);
+      return packets / (usageOf(over.pid).cpuSeconds - before);
     };
+    const pair = async (train: number) => ({
+      bare: await perCpuSecond(plain, train),
+      tunnel: await perCpuSecond(relay, train),
+    });
     return {
-      inTrains: await perCpuSecond(TRAIN),
-      interleaved: await perCpuSecond(1),
+      inTrains: await pair(TRAIN),
+      interleaved: await pair(1),
       handshakeMs: median(handshakeMs),
       welcomeMs: median(welcomeMs),
     };
   });
 }
 
-export interface ForwardingRelay {
-  readonly relay: Role;
+export interface Forwarder {
+  readonly name: string;
+  readonly pid: number;
+  readonly port: number;
+}
+
+export interface ForwardingScene {
+  readonly relay: Forwarder;
+  /** Copies packets and does nothing else. */
+  readonly plain: Forwarder;
   /** Sends through the channels, `train` packets at a time. */
-  readonly load: (train: number, durationMs: number) => Promise<LoadResult>;
+  readonly load: (over: Forwarder, train: number, durationMs: number) => Promise<LoadResult>;
   readonly handshakeMs: readonly number[];
   readonly welcomeMs: readonly number[];
 }
 
 /** Channels last for half a minute: their legs say nothing more. */
-export function withForwarding<T>(use: (forwarding: ForwardingRelay) => Promise<T>): Promise<T> {
+export function withForwarding<T>(use: (scene: ForwardingScene) => Promise<T>): Promise<T> {
   return withRelay(async (deployment, relay, port) => {
     const { channels, handshakeMs, welcomeMs } = await openChannels(deployment, port);
-    const load: ForwardingRelay["load"] = (train, durationMs) =>
-      runLoad(port, channels, train, durationMs);
-    return await use({ relay, load, handshakeMs, welcomeMs });
+    const lines = channels.map(({ from, to, id }) => `${from} ${to} ${id}\n`).join("");
+    const plain = await startPlainForwarder(lines);
+    try {
+      return await use({
+        relay: { name: "relay", pid: relay.process.pid, port },
+        plain: { name: "plain", pid: plain.process.pid, port: plain.port },
+        load: (over, train, durationMs) => runLoad(over.port, lines, train, durationMs),
+        handshakeMs,
+        welcomeMs,
+      });
+    } finally {
+      await plain.process.stop("SIGKILL");
+    }
   });
+}
+
+async function startPlainForwarder(
+  lines: string,
+): Promise<{ readonly process: TestProcess; readonly port: number }> {
+  const port = await freePort();
+  const command = [LOAD, "forward", "127.0.0.1", `port=${port}`, `size=${FRAME_BYTES}`];
+  const process = new TestProcess(command, { name: "plain", stdin: true });
+  process.write(lines);
+  process.endInput();
+  await process.line(/^ready$/, { withinMs: 5000 });
+  return { process, port };
 }
 
 /** @param counts ascending. */
 export function measureIdleLegs(counts: readonly number[]): Promise<IdleLegs[]> {
   return withRelay(async (deployment, relay, port) => {
-    // What a process allocates when it serves its first leg is not the legs'.
     const legs = startLegs("idle", deployment, port, true);
     const results: IdleLegs[] = [];
     try {
@@ -118,11 +151,10 @@ function startLegs(
 
 async function runLoad(
   port: number,
-  channels: Channels["channels"],
+  lines: string,
   train: number,
   durationMs: number,
 ): Promise<LoadResult> {
-  const lines = channels.map(({ from, to, id }) => `${from} ${to} ${id}\n`).join("");
   const options = [`port=${port}`, `size=${FRAME_BYTES}`, `train=${train}`, `ms=${durationMs}`];
   return JSON.parse(await must([LOAD, "relay", "127.0.0.1", ...options], lines)) as LoadResult;
 }

@@ -10,7 +10,7 @@ export function comparisonTable(comparisons: readonly Comparison[]): string[] {
     it.unit,
     amount(it.bare),
     amount(it.tunnel),
-    it.ratio === undefined ? "-" : it.ratio.toFixed(3),
+    it.ratio.toFixed(3),
     it.mark === undefined ? "-" : describeMark(it.mark),
     judged(it.verdict, it.void),
   ]);
@@ -31,9 +31,10 @@ export function measurementTable(measurements: readonly Measurement[]): string[]
 function describeMark(mark: Mark): string {
   switch (mark.type) {
     case "at-least":
-      return mark.value === undefined
-        ? `≥ ${mark.ratio} ×`
-        : `≥ ${amount(mark.value)} or ${mark.ratio} ×`;
+      return `≥ ${[
+        ...(mark.value === undefined ? [] : [amount(mark.value)]),
+        ...(mark.ratio === undefined ? [] : [`${mark.ratio} ×`]),
+      ].join(" or ")}`;
     case "at-most-more":
       return `≤ + ${amount(mark.value)}`;
   }
@@ -48,7 +49,6 @@ function judged(verdict: Verdict, voidPairs: number): string {
   return voidPairs > 0 && verdict !== "void" ? `${text} (${voidPairs} void)`.trim() : text;
 }
 
-function amount(value: number | undefined): string {
-  if (value === undefined || Number.isNaN(value)) return "-";
+function amount(value: number): string {
   return value.toLocaleString("en", { maximumFractionDigits: value < 100 ? 1 : 0 });
 }

@@ -55,11 +55,14 @@ export class TestProcess {
   }
 
   write(text: string): void {
-    const { stdin } = this.#child;
-    if (stdin === undefined || typeof stdin !== "object")
-      throw new Error(`${this.name} reads nothing`);
+    const stdin = this.#stdin();
     stdin.write(text);
     stdin.flush();
+  }
+
+  /** Ends the process's standard input. */
+  endInput(): void {
+    this.#stdin().end();
   }
 
   /** The last lines, for a failure's message. */
@@ -96,6 +99,14 @@ export class TestProcess {
       throw new Error(`${this.name} did not end within ${withinMs} ms of ${signal}\n${this.log()}`);
     }
     return code;
+  }
+
+  #stdin(): Bun.FileSink {
+    const { stdin } = this.#child;
+    if (stdin === undefined || typeof stdin !== "object") {
+      throw new Error(`${this.name} reads nothing`);
+    }
+    return stdin;
   }
 
   async #collect(stream: ReadableStream<Uint8Array>): Promise<void> {

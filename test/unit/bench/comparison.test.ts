@@ -42,6 +42,25 @@ describe("comparison of runs", () => {
     expect(compare(FIGURE, pairs)).toMatchObject({ void: 1, bare: 1000, tunnel: 200, ratio: 0.2 });
   });
 
+  test("runs of which none counts are shown and judged void", () => {
+    const compared = compare(FIGURE, [{ bare: 400, tunnel: 400 }]);
+
+    expect(compared).toMatchObject({ void: 1, bare: 400, tunnel: 400, verdict: "void" });
+  });
+
+  test("a mark without a ratio counts by its value alone", () => {
+    const figure = { ...FIGURE, mark: { type: "at-least", value: 400 } } as const;
+
+    expect(compare(figure, [{ bare: 600, tunnel: 399 }]).verdict).toBe("missed");
+  });
+
+  test("a mark without a value counts by its ratio alone", () => {
+    const figure = { ...FIGURE, anchor: 0, mark: { type: "at-least", ratio: 5 } } as const;
+
+    expect(compare(figure, [{ bare: 4, tunnel: 20 }]).verdict).toBe("met");
+    expect(compare(figure, [{ bare: 4, tunnel: 19 }]).verdict).toBe("missed");
+  });
+
   test("a round trip is judged by what the tunnel adds", () => {
     const figure: Figure = { ...FIGURE, anchor: 0, mark: { type: "at-most-more", value: 150 } };
 

@@ -54,6 +54,7 @@ fn run(arguments: &[String]) -> Result<String, String> {
         "tcp-rtt" => tcp::round_trips(&options),
         "tcp-first-octet" => tcp::first_octet(&options),
         "http" => tcp::http(&options),
+        "forward" => relay::forward(&options),
         "relay" => relay::run(&options),
         "udp-rate" => udp::rate(&options),
         "udp-rtt" => udp::round_trips(&options),

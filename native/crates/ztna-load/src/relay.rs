@@ -7,6 +7,7 @@
 //! `train` frames of one channel leave in one GSO send. Neighbouring sends differ in channel, source
 //! and destination, so with `train=1` nothing on the way can be merged.
 
+use std::collections::HashMap;
 use std::io::{self, BufRead};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
@@ -59,6 +60,32 @@ pub(crate) fn run(options: &Options) -> io::Result<String> {
         r#"{{"packets":{received},"packetsPerSecond":{:.0},"sent":{sent},"seconds":{seconds:.3}}}"#,
         received as f64 / seconds,
     ))
+}
+
+/// The least that forwards: what a relay's figures are compared with. One call takes a datagram or a
+/// train, one sends it on; nothing is checked, limited or counted. Runs until it is killed.
+pub(crate) fn forward(options: &Options) -> io::Result<String> {
+    let mut destinations = HashMap::new();
+    for line in io::stdin().lock().lines() {
+        let (_, to, id) = parse(&line?).ok_or(io::ErrorKind::InvalidInput)?;
+        destinations.insert(id.to_be_bytes(), to);
+    }
+    let socket = UdpSocket::bind(options.address_of_relay())?;
+    enlarge_buffers(&socket);
+    set(&socket, UDP_GRO, 1)?;
+    set(&socket, UDP_SEGMENT, options.size.max(FRAME_MIN) as libc::c_int)?;
+    println!("ready");
+
+    let mut buffer = vec![0; usize::from(u16::MAX)];
+    loop {
+        let (length, _) = socket.recv_from(&mut buffer)?;
+        let Some(train) = buffer.get(..length) else { continue };
+        let id = train.get(1..9).and_then(|it| it.first_chunk::<8>());
+        if let Some(to) = id.and_then(|it| destinations.get(it)) {
+            // A full buffer is a lost datagram, as everywhere.
+            let _ = socket.send_to(train, to);
+        }
+    }
 }
 
 struct Load {
