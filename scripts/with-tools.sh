@@ -69,6 +69,7 @@ check_test_tools() {
   have dig || missing+=(bind9-dnsutils)
   have dnsmasq || missing+=(dnsmasq-base)
   have ip || missing+=(iproute2)
+  have nft || missing+=(nftables)
   have ping || missing+=(iputils-ping)
   have tcpdump || missing+=(tcpdump)
   if [[ ${#missing[@]} -eq 0 ]] || ! have apt-get; then return; fi
