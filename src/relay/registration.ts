@@ -17,6 +17,7 @@ import type { Register, RegisteredService } from "../protocol/messages.ts";
 import type { Leg, Peer, PeerTable } from "./peer-table.ts";
 import type { Registry } from "./registry.ts";
 import type { RelayContext } from "./relay-context.ts";
+import type { Revocation } from "./relay-values.ts";
 import type { RevocationLog } from "./revocation-log.ts";
 import type { ServiceLists } from "./service-lists.ts";
 import type { SessionOpenings } from "./session-openings.ts";
@@ -53,15 +54,16 @@ export class Registration {
     connector.registeredAt ??= now;
     const close = this.#judgeSessions(connector, message, now);
     const revoked = this.#parts.revocations.after(message.revocationsSeen);
-    this.#context.sendOn(leg, {
+    const answer = {
       type: "register-ok",
       request: message.request,
       accepted: accepted.map(({ name }) => name),
       rejected,
       close,
-      revoked: revoked.slice(0, REVOCATIONS_PER_REGISTER_MAX),
-    });
-    for (const revocation of revoked.slice(REVOCATIONS_PER_REGISTER_MAX)) {
+    } as const;
+    const fitting = howManyFit(revoked, CONTROL_FRAME_BYTES_MAX - bytesOf(answer) - REVOKED_BYTES);
+    this.#context.sendOn(leg, { ...answer, revoked: revoked.slice(0, fitting) });
+    for (const revocation of revoked.slice(fitting)) {
       this.#context.sendOn(leg, { type: "revoked", ...revocation });
     }
 
@@ -175,10 +177,28 @@ export class Registration {
 
 /** Whether the list of sessions had room for more. */
 function isComplete(message: Register): boolean {
-  // Ids and names are ASCII: characters are octets.
-  const bytes = JSON.stringify(message).length;
-  return message.sessions.length < SESSIONS_PER_REGISTER_MAX && bytes < FULL_REGISTER_BYTES;
+  const { length } = message.sessions;
+  return length < SESSIONS_PER_REGISTER_MAX && bytesOf(message) < FULL_REGISTER_BYTES;
+}
+
+/** Returns how many of the first revocations an answer takes that has so much room left. */
+function howManyFit(revocations: readonly Revocation[], bytesMax: number): number {
+  let bytes = 0;
+  const first = revocations.slice(0, REVOCATIONS_PER_REGISTER_MAX);
+  const over = first.findIndex((revocation) => {
+    bytes += bytesOf(revocation) + 1;
+    return bytes > bytesMax;
+  });
+  return over === -1 ? first.length : over;
+}
+
+/** Ids, names and digits are ASCII: characters are octets. */
+function bytesOf(value: object): number {
+  return JSON.stringify(value).length;
 }
 
 /** A frame of this size may have been filled by a connector that keeps a margin of 1 KiB. */
 const FULL_REGISTER_BYTES = CONTROL_FRAME_BYTES_MAX - 1024;
+
+/** `,"revoked":[]`. */
+const REVOKED_BYTES = 13;

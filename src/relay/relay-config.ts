@@ -12,7 +12,9 @@ import {
   AGENT_FRAMES_PER_SECOND,
   CHANNELS_PER_AGENT_LEG_MAX,
   CHANNELS_PER_CONNECTOR_LEG_MAX,
+  ISSUER_HEX_CHARS_MAX,
   LEGS_PER_IDENTITY_MAX,
+  SERIAL_HEX_CHARS_MAX,
   SERVICES_PER_AGENT_MAX,
   SERVICES_PER_CONNECTOR_MAX,
   SESSIONS_PER_AGENT_MAX,
@@ -66,8 +68,8 @@ const revocation = z.union([
   z.strictObject({ spki: z.string().regex(/^[0-9a-f]{64}$/, "expected SHA-256 in hex") }),
   z.strictObject({
     /** DER of the issuer's name. */
-    issuer: z.string().regex(/^(?:[0-9a-f]{2})+$/, "expected octets in hex"),
-    serial: z.string().regex(/^(?:[0-9a-f]{2})+$/, "expected octets in hex"),
+    issuer: hexOctets(ISSUER_HEX_CHARS_MAX),
+    serial: hexOctets(SERIAL_HEX_CHARS_MAX),
   }),
 ]);
 
@@ -129,6 +131,14 @@ export const relayConfigSchema = z.strictObject({
 });
 
 export type RelayConfig = z.output<typeof relayConfigSchema>;
+
+/** As long as a message to connectors may carry it. */
+function hexOctets(charsMax: number) {
+  return z
+    .string()
+    .max(charsMax)
+    .regex(/^(?:[0-9a-f]{2})+$/, "expected octets in hex");
+}
 
 /** A size of the wire: a relay may only lower it. */
 function upTo(max: number) {

@@ -17,6 +17,8 @@ import type { RelayContext } from "./relay-context.ts";
 const AGENTS_PER_STEP = 256;
 /** Between steps, so that what arrives meanwhile is taken. */
 const STEP_PAUSE = ms(1);
+/** Changes kept for agents that are behind; one that is behind by more is compared with everything. */
+export const CHANGES_MAX = 16_384;
 /** What remains of a frame beside the services: type, generation and punctuation. */
 const PART_BYTES_MAX = CONTROL_FRAME_BYTES_MAX - 1024;
 
@@ -66,17 +68,17 @@ export class ServiceLists {
   handleChange(names: readonly string[], now: Instant): void {
     if (names.length === 0 || this.#agents.size === 0) return;
 
-    this.#changes.push(...names);
-    for (const agent of this.#agents) this.#behind.add(agent);
-    this.#schedule(now);
+    for (const name of names) this.#changes.push(name);
+    if (this.#changes.length > CHANGES_MAX) this.#forgetChanges();
+    this.#markBehind(now);
   }
 
   /** Policy or grants changed: everything may have. */
   handlePolicy(now: Instant): void {
-    const names = new Set(this.#registry.names());
-    for (const { list } of this.#agents)
-      for (const name of list?.told.keys() ?? []) names.add(name);
-    this.handleChange([...names], now);
+    if (this.#agents.size === 0) return;
+
+    this.#forgetChanges();
+    this.#markBehind(now);
   }
 
   /** Brings the next portion of agents up to date. */
@@ -100,6 +102,17 @@ export class ServiceLists {
     return this.#dropped + this.#changes.length;
   }
 
+  /** Whoever has not seen all of them must be compared with everything. */
+  #forgetChanges(): void {
+    this.#dropped = this.#head + 1;
+    this.#changes = [];
+  }
+
+  #markBehind(now: Instant): void {
+    for (const agent of this.#agents) this.#behind.add(agent);
+    this.#schedule(now);
+  }
+
   #schedule(now: Instant): void {
     this.#deadline ??= this.#context.timers.set(after(now, STEP_PAUSE), { type: "lists" });
   }
@@ -108,7 +121,10 @@ export class ServiceLists {
     const { list } = agent;
     if (list === undefined) return;
 
-    const names = new Set(this.#changes.slice(Math.max(0, list.cursor - this.#dropped)));
+    const names =
+      list.cursor < this.#dropped
+        ? new Set([...this.#registry.names(), ...list.told.keys()])
+        : new Set(this.#changes.slice(list.cursor - this.#dropped));
     list.cursor = this.#head;
     const added: OfferedService[] = [];
     const removed: string[] = [];

@@ -1,6 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import { ms, seconds } from "../../../src/base/time.ts";
+import { encodeControl } from "../../../src/protocol/control-codec.ts";
+import { CONTROL_FRAME_BYTES_MAX, ISSUER_HEX_CHARS_MAX } from "../../../src/protocol/limits.ts";
 import type { Register } from "../../../src/protocol/messages.ts";
+import { CHANGES_MAX } from "../../../src/relay/service-lists.ts";
 import { type BenchLeg, connectorLeaf, RelayBench } from "../../support/relay-bench.ts";
 
 describe("the registration of a connector", () => {
@@ -111,6 +114,24 @@ describe("the registration of a connector", () => {
 
     expect(connector.last("register-ok").revoked).toEqual(revocations.slice(2, 102));
     expect(connector.got("revoked").map(({ sequence }) => sequence)).toEqual([103]);
+  });
+
+  test("tells only those revocations in the answer that its frame has room for", () => {
+    const revocations = Array.from({ length: 40 }, (_, index) => ({
+      sequence: index + 1,
+      issuer: index.toString(16).padStart(ISSUER_HEX_CHARS_MAX, "0"),
+      serial: "01",
+    }));
+    const bench = new RelayBench({ revocations });
+    const connector = bench.join(connectorLeaf("one", ["echo"]));
+
+    register(connector, ["echo"]);
+
+    const answer = connector.last("register-ok");
+    const told = [...answer.revoked, ...connector.got("revoked")];
+    expect(answer.revoked).toHaveLength(15);
+    expect(told.map(({ sequence }) => sequence)).toEqual(revocations.map((it) => it.sequence));
+    expect(encodeControl(answer).length).toBeLessThanOrEqual(CONTROL_FRAME_BYTES_MAX);
   });
 
   test("is kept for 120 s without a leg, while nobody gets a session there", () => {
@@ -239,6 +260,22 @@ describe("the list of services", () => {
     const sizes = agent.got("services").map((message) => JSON.stringify(message).length);
     expect(Math.max(...sizes)).toBeLessThanOrEqual(65_536);
     expect(agent.got("services").flatMap(({ services }) => services ?? [])).toHaveLength(100);
+  });
+
+  test("is right for an agent that missed more changes than are kept", () => {
+    const names = Array.from({ length: 256 }, (_, index) => `s${index}`);
+    const bench = new RelayBench();
+    const connector = bench.connector("one", names);
+    const agent = bench.agent("alice", names);
+
+    for (let changes = 0; changes <= CHANGES_MAX; changes += names.length) {
+      register(connector, changes % (2 * names.length) === 0 ? [] : names);
+    }
+    register(connector, ["s7"]);
+    bench.advance(ms(1));
+
+    const removed = agent.got("services").flatMap((message) => message.removed ?? []);
+    expect(removed.sort()).toEqual(names.filter((name) => name !== "s7").sort());
   });
 
   test("has at most so many services", () => {
