@@ -212,8 +212,12 @@ export class ConnectorState implements StateMachine<ConnectorInput, ConnectorOut
         slot.lastFailure = undefined;
         const { observed } = welcome;
         this.#emit({ type: "relay-ready", relay: slot.name, observed, newEpoch });
-        if (newEpoch) this.#access.handleNewEpoch(index, now);
-        else this.#access.handleNewLeg(index, connection);
+        if (newEpoch) {
+          this.#access.handleNewEpoch(index, now);
+          this.#revocations.handleNewEpoch(index);
+        } else {
+          this.#access.handleNewLeg(index, connection);
+        }
         this.#register(index, now);
         return;
       }

@@ -1,8 +1,8 @@
 /**
  * Keys and certificates that a relay revoked: applied once, kept for the life of the process.
  *
- * Bounded: beyond the maximum the oldest is forgotten, and said so. The relay repeats what still
- * counts at each registration.
+ * Bounded: beyond the maximum the oldest is forgotten, and said so. A relay tells at each
+ * registration what is beyond the sequence that was seen, and everything after its restart.
  */
 import type { Revoked } from "../protocol/messages.ts";
 
@@ -38,6 +38,11 @@ export class RevocationList {
 
   seen(relay: number): number {
     return this.#seen.get(relay) ?? 0;
+  }
+
+  /** A relay that restarted may count from 1 again: it is asked for everything. */
+  handleNewEpoch(relay: number): void {
+    this.#seen.delete(relay);
   }
 
   /** Returns whether it was not revoked before. */

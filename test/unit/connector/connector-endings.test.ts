@@ -177,6 +177,16 @@ describe("a revocation", () => {
     expect(connector.registered().revocationsSeen).toBe(12);
   });
 
+  test("is asked for again from a relay that restarted, which may count from 1 again", () => {
+    const connector = new ConnectorBench().ready();
+    connector.fromRelay({ type: "revoked", spki: "9".repeat(64), sequence: 12 });
+    connector.loseLeg();
+    connector.advance(10_000);
+    connector.welcome(0, OTHER_EPOCH);
+
+    expect(connector.registered().revocationsSeen).toBe(0);
+  });
+
   test("that comes with the registration counts as well", () => {
     const connector = new ConnectorBench().ready().served();
     connector.feed({ type: "services", services: [{ name: "echo", ports: [], weight: 100 }] });

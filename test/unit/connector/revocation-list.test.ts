@@ -22,6 +22,9 @@ describe("revocation list", () => {
 
     expect(list.seen(0)).toBe(7);
     expect(list.seen(1)).toBe(0);
+
+    list.handleNewEpoch(0);
+    expect([list.seen(0), list.hasKey(key(1))]).toEqual([0, true]);
   });
 
   test("keeps as many as allowed, then forgets the oldest and counts it", () => {
