@@ -8,7 +8,7 @@
 import { isIP } from "node:net";
 import { z } from "zod";
 import { identityConfigFields } from "../policy/identity-config.ts";
-import { parseHostPort, parseSocketAddress } from "../protocol/address.ts";
+import { formatIp, parseHostPort, parseIp, parseSocketAddress } from "../protocol/address.ts";
 import { SERVICES_PER_AGENT_MAX, SESSIONS_PER_AGENT_MAX } from "../protocol/limits.ts";
 import { isServiceName } from "../protocol/service-name.ts";
 import { parseForward } from "./forward-spec.ts";
@@ -122,6 +122,12 @@ export const agentConfigSchema = z
       .prefault({}),
     logLevel: z.enum(["trace", "debug", "info", "warn", "error"]).default("info"),
   })
+  .superRefine(({ pins }, context) => {
+    const [address] = pinnedTwice(pins);
+    if (address === undefined) return;
+    const message = `expected an address of its own for each service, ${address} stands twice`;
+    context.addIssue({ code: "custom", path: ["pins"], message });
+  })
   .superRefine(({ tun, tunFd, packets }, context) => {
     const given = [tun, tunFd, packets].filter((it) => it !== undefined).length;
     if (given <= 1) return;
@@ -130,3 +136,12 @@ export const agentConfigSchema = z
   });
 
 export type AgentConfig = z.output<typeof agentConfigSchema>;
+
+/** Two services with one address would be one service to whoever connects. */
+function pinnedTwice(pins: Readonly<Record<string, z.output<typeof pin>>>): string[] {
+  const addresses = Object.values(pins)
+    .flatMap(({ ipv4, ipv6 }) => [ipv4, ipv6])
+    .flatMap((text) => (text === undefined ? [] : (parseIp(text) ?? [])))
+    .map(formatIp);
+  return addresses.filter((address, index) => addresses.indexOf(address) < index);
+}

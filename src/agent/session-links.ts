@@ -12,6 +12,7 @@ import { after, type Duration, earliest, type Instant, isDue, ms, seconds } from
 import { FlowAnswer } from "../leg/endpoint-port.ts";
 import type { LegAnswer } from "../leg/relay-leg.ts";
 import type { CloseCodeName } from "../protocol/close-codes.ts";
+import { REASON_CHARS_MAX } from "../protocol/limits.ts";
 import type { SessionOpenOk } from "../protocol/messages.ts";
 import type { ChannelIds } from "./channel-ids.ts";
 import type { Relays } from "./relays.ts";
@@ -120,7 +121,9 @@ export class SessionLinks {
   }
 
   close(relay: number, session: string, reason: string, code: CloseCodeName = "NO_ERROR"): void {
-    this.#relays.send(relay, { type: "session-close", session, code, reason });
+    // It may quote what a connector or another relay said.
+    const told = reason.slice(0, REASON_CHARS_MAX);
+    this.#relays.send(relay, { type: "session-close", session, code, reason: told });
   }
 
   isHeld(bond: Bond): boolean {

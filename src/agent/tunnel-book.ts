@@ -332,7 +332,9 @@ export class TunnelBook {
   #refuse(pair: Pair, code: number, reason: string): void {
     const detail = `refused the connector: ${reason}`;
     const answer = FlowAnswer.NotAvailable;
-    this.#giveUp(pair, { code: "connector-refused", reason: detail, answer }, code);
+    // Why is for `status`: whom this agent would have taken is no business of a stranger.
+    this.#closeTunnel(pair, code, "certificate does not fit this session");
+    this.#lose(pair, { code: "connector-refused", reason: detail, answer });
   }
 
   #violate(pair: Pair, reason: string): void {

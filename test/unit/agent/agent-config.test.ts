@@ -57,6 +57,10 @@ describe("configuration of an agent", () => {
     { name: "a pool too small for its device", change: { ipv4Pool: "10.0.0.0/30" } },
     { name: "a pool of half the world", change: { ipv4Pool: "0.0.0.0/1" } },
     { name: "a pin that is no address", change: { pins: { echo: { ipv4: "ten" } } } },
+    {
+      name: "an address that two services are pinned to",
+      change: { pins: { echo: { ipv6: "fd00::1" }, web: { ipv6: "fd00:0::1" } } },
+    },
     { name: "more sessions than the protocol allows", change: { limits: { sessions: 257 } } },
     { name: "more services than the protocol allows", change: { limits: { services: 4097 } } },
     { name: "packets over something else", change: { packets: "tcp:1.2.3.4:5" } },

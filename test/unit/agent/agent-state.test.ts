@@ -1,6 +1,7 @@
 /** The agent's life in the order in which it happens; one scenario for each rule of its machines. */
 import { describe, expect, test } from "bun:test";
 import { CloseCode } from "../../../src/protocol/close-codes.ts";
+import { REASON_CHARS_MAX } from "../../../src/protocol/limits.ts";
 import {
   AgentBench,
   commands,
@@ -146,7 +147,9 @@ describe("agent and its sessions", () => {
     const caused = agent.handshake(leaf);
 
     expect(commands(caused, "admit")).toEqual([]);
-    expect(commands(caused, "close-connection")).toHaveLength(1);
+    // The connector is not told which identities, keys and trust domains would have done.
+    const reason = "certificate does not fit this session";
+    expect(commands(caused, "close-connection")).toMatchObject([{ reason }]);
     expect(commands(caused, "refuse-service")).toMatchObject([{ answer: 1 }]);
     expect(agent.access("echo")?.lastFailure).toMatchObject({ code: "connector-refused" });
     expect(commands(agent.outputs, "grant")).toEqual([]);
@@ -282,6 +285,21 @@ describe("agent and its sessions", () => {
     expect(commands(caused, "revoke")).toMatchObject([{ service: "echo", code: 7 }]);
     expect(commands(caused, "refuse-service")).toMatchObject([{ service: "echo", answer: 1 }]);
     expect(agent.access("echo")?.bond).toBeUndefined();
+  });
+
+  test("a relay is told no longer reason than a message may have, whatever a connector said", () => {
+    const agent = new AgentBench().ready();
+    agent.feed({ type: "wanted", service: "echo" });
+    agent.grantSession();
+    agent.handshake();
+
+    const request = agent.opens[0]?.request ?? -1;
+    const reason = "x".repeat(REASON_CHARS_MAX);
+    const caused = agent.fromConnector({ type: "failed", request, code: "refused", reason });
+
+    const [told] = legMessages(caused, agent.leg());
+    expect(told).toMatchObject({ type: "session-close", session: sessionOf("echo") });
+    expect(told?.type === "session-close" && told.reason).toHaveLength(REASON_CHARS_MAX);
   });
 
   test("a lease that nobody renews is asked for again, and ends with its time", () => {
