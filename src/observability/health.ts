@@ -77,7 +77,9 @@ function isAllowedHost(header: string | null, allowed: readonly string[]): boole
   if (header === null) return false;
   const name = header.replace(/:\d+$/, "").toLowerCase();
   const literal = name.replace(/^\[(.*)\]$/, "$1");
-  return isIP(literal) !== 0 || name === "localhost" || allowed.includes(name);
+  return (
+    isIP(literal) !== 0 || name === "localhost" || allowed.some((it) => it.toLowerCase() === name)
+  );
 }
 
 function splitAddress(address: string): { hostname: string; port: number } {
