@@ -21,6 +21,7 @@ import type { OfferedService } from "../protocol/messages.ts";
 import { ClientEndpoint, type ResolveHost } from "../transport/client-endpoint.ts";
 import { Driver } from "../transport/driver.ts";
 import type { EndpointEvent, EndpointSnapshot, OpenEndpoint } from "../transport/endpoint.ts";
+import { machineLimits } from "../transport/machine-limits.ts";
 import {
   type LoadedTls,
   loadTlsFiles,
@@ -154,7 +155,7 @@ class Agent implements RunningAgent {
         listen: config.listen,
         resetKey: randomBytes(32),
         allowLoopback: deps.allowLoopback ?? false,
-        limits: {},
+        limits: machineLimits(),
       },
       (events) => this.#handleEvents(events),
     );

@@ -18,6 +18,7 @@ import { CloseCode } from "../protocol/close-codes.ts";
 import { ClientEndpoint, type ResolveHost, systemResolve } from "../transport/client-endpoint.ts";
 import { Driver } from "../transport/driver.ts";
 import type { EndpointEvent, EndpointSnapshot, OpenEndpoint } from "../transport/endpoint.ts";
+import { machineLimits } from "../transport/machine-limits.ts";
 import {
   type LoadedTls,
   loadTlsFiles,
@@ -130,7 +131,7 @@ class Connector implements RunningConnector {
         listen: config.listen,
         resetKey: randomBytes(32),
         allowLoopback: deps.allowLoopback ?? false,
-        limits: {},
+        limits: machineLimits(),
       },
       (events) => this.#handleEvents(events),
     );
