@@ -371,5 +371,7 @@ fn new_limit(rate_bps: u64, now: Instant) -> RateLimit {
     RateLimit::new(rate_bps, u32::try_from(burst).unwrap_or(u32::MAX), now)
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;

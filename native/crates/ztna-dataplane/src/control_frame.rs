@@ -133,5 +133,7 @@ fn check_length(length: usize, max: usize) -> Result<u32, ControlFrameError> {
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;

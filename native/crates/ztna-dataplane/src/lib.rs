@@ -18,6 +18,8 @@ pub mod endpoint;
 mod error;
 pub mod event;
 pub mod flow;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod id;
 pub mod listener;
 pub mod packet_socket;

@@ -14,7 +14,7 @@
 //! - **A frame that no packet can have ends the connection**: the stream cannot be understood after it.
 //! - **Bounded**: a packet for a program that does not read is dropped beyond [`QUEUE_MAX`] octets.
 
-mod frames;
+pub(crate) mod frames;
 #[cfg(test)]
 mod tests;
 

@@ -146,5 +146,7 @@ pub struct Clock {
     pub unix: i64,
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;

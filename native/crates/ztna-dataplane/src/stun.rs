@@ -14,14 +14,15 @@
 //! - **Integrity is last and whole.** 32 octets of HMAC over all that precedes it; nothing may follow,
 //!   also no FINGERPRINT (the first octet and the cookie tell STUN from QUIC).
 //! - **Known attributes appear once and only where they belong**; unknown ones are skipped when RFC
-//!   8489 §14 lets them be (0x8000 and above) and refuse the message otherwise. There are no error
-//!   responses: what is refused is dropped.
+//!   8489 §14 lets them be (0x8000 and above), else they refuse the message, and nobody is told.
 //! - **Parsing proves nothing.** A [`Received`] is to be believed after [`Received::verify`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use boring::hash::hmac_sha256;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;
 
@@ -179,8 +180,7 @@ impl Received<'_> {
 }
 
 impl Request<'_> {
-    /// Writes the request and returns its size, or `None` when `out` is too small or the username is
-    /// none.
+    /// Writes the request and returns its size; `None`: `out` is too small, or the username is none.
     #[must_use]
     pub fn encode(&self, password: &str, out: &mut [u8]) -> Option<usize> {
         if !is_username(self.username.as_bytes()) {

@@ -17,6 +17,8 @@ pub(crate) mod counters;
 pub(crate) mod datagram;
 mod device;
 mod flow_table;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod ip;
 mod octets;
 mod packets;

@@ -1,7 +1,8 @@
 //! What the tests of several modules share: seeded randomness and an instant.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::time::Instant;
+
+pub(crate) use crate::fuzzing::epoch;
 
 /// Runs `case` so many times with one seeded generator. A failure prints the seed; `SEED=` replays it.
 pub(crate) fn seeded(runs: u32, mut case: impl FnMut(&mut fastrand::Rng)) {
@@ -22,12 +23,6 @@ pub(crate) fn seeded(runs: u32, mut case: impl FnMut(&mut fastrand::Rng)) {
         }
         resume_unwind(panic);
     }
-}
-
-/// Returns an instant to count from.
-#[expect(clippy::disallowed_methods, reason = "any instant will do: only differences matter")]
-pub(crate) fn epoch() -> Instant {
-    Instant::now()
 }
 
 /// Reads spaced hex.

@@ -1,3 +1,4 @@
+use super::fuzz::*;
 use super::*;
 use crate::test_support::{epoch, seeded};
 use serde_json::Value;
@@ -5,14 +6,7 @@ use std::time::Duration;
 
 mod trains;
 
-const AGENT: ConnectionHandle = ConnectionHandle(1);
-const CONNECTOR: ConnectionHandle = ConnectionHandle(2);
 const NEWER: ConnectionHandle = ConnectionHandle(3);
-
-const TO_RELAY_A: WireId = WireId(*b"relay-a\x01");
-const TO_RELAY_B: WireId = WireId(*b"relay-b\x01");
-const TO_AGENT: WireId = WireId(*b"agent-i\x01");
-const TO_CONNECTOR: WireId = WireId(*b"connect\x01");
 
 #[test]
 fn a_frame_goes_to_the_other_leg_with_the_id_that_its_client_chose() {
@@ -300,46 +294,8 @@ fn any_octets_are_forwarded_or_dropped_without_a_panic() {
     });
 }
 
-fn check_one_channel_frame(table: &mut ChannelTable, data: &mut [u8], now: Instant) {
-    let before = data.to_vec();
-    let counted = total(table);
-
-    let outcome = table.forward(data, agent(), now);
-
-    assert_eq!(total(table), counted + 1, "every frame is counted once");
-    assert_eq!(data.len(), before.len());
-    match outcome {
-        Ok(destination) => {
-            assert_eq!(destination, connector());
-            assert_eq!(data[1..9], TO_CONNECTOR.0);
-            assert_eq!(data[9..], before[9..]);
-        }
-        Err(_) => assert_eq!(data, before),
-    }
-}
-
-fn total(table: &ChannelTable) -> u64 {
-    table.counters().packets + table.counters().drops().map(|(_, count)| count).sum::<u64>()
-}
-
 fn dropped(table: &ChannelTable, reason: ChannelDrop) -> u64 {
     table.counters().drops().find(|(each, _)| *each == reason).unwrap().1
-}
-
-fn open_table(rate_bps: u64) -> ChannelTable {
-    let mut table = ChannelTable::new();
-    table.set_leg_address(AGENT, Some(agent()));
-    table.set_leg_address(CONNECTOR, Some(connector()));
-    table.open(side_a(), side_b(), rate_bps, epoch()).unwrap();
-    table
-}
-
-fn side_a() -> ChannelSide {
-    ChannelSide { leg: AGENT, relay_id: TO_RELAY_A, client_id: TO_AGENT }
-}
-
-fn side_b() -> ChannelSide {
-    ChannelSide { leg: CONNECTOR, relay_id: TO_RELAY_B, client_id: TO_CONNECTOR }
 }
 
 fn frame(id: WireId, inner: u8, payload: usize) -> Vec<u8> {
@@ -348,14 +304,6 @@ fn frame(id: WireId, inner: u8, payload: usize) -> Vec<u8> {
     frame.resize(PREFIX_BYTES + payload, 0xab);
     frame[PREFIX_BYTES] = inner;
     frame
-}
-
-fn agent() -> SocketAddr {
-    "198.51.100.1:1000".parse().unwrap()
-}
-
-fn connector() -> SocketAddr {
-    "[2001:db8::2]:4434".parse().unwrap()
 }
 
 fn hex(text: &Value) -> Vec<u8> {

@@ -1,3 +1,4 @@
+use super::fuzz::check_one_control_stream;
 use super::*;
 use crate::test_support::seeded;
 
@@ -110,22 +111,6 @@ fn any_octets_are_read_without_a_panic_and_in_bounded_memory() {
         }
         check_one_control_stream(&data);
     });
-}
-
-fn check_one_control_stream(data: &[u8]) {
-    let mut reader = FrameReader::new();
-    let mut rest = data;
-    let mut rewritten = Vec::new();
-    while !rest.is_empty() {
-        match reader.read(&mut rest) {
-            Ok(Some(body)) => write_frame(&body, &mut rewritten).unwrap(),
-            Ok(None) => assert!(rest.is_empty(), "the reader stops only at a frame's end"),
-            Err(_) => return,
-        }
-        assert!(reader.held() <= data.len());
-    }
-
-    assert_eq!(rewritten, data[..data.len() - reader.held()]);
 }
 
 fn read_length(reader: &mut FrameReader, length: usize) -> Result<usize, ControlFrameError> {

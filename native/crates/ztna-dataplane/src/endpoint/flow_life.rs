@@ -58,16 +58,22 @@ impl Plane {
 
         let guard = MeterGuard::enter(&connection.meter);
         let scratch = &mut self.flows.scratch;
-        let moved_before = flow.up.bytes + flow.down.bytes;
+        let before = (flow.up.bytes, flow.down.bytes);
+        let had_preface = !flow.up.preface.is_empty();
         let outcome = pump(flow, &mut connection.quic, &mut self.agent.links, scratch, now);
         drop(guard);
         if let Some(tunnel) = connection.tunnel_mut() {
             flow.queue_if_starved(key, tunnel);
-            if flow.up.bytes + flow.down.bytes != moved_before {
+            if (flow.up.bytes, flow.down.bytes) != before {
                 tunnel.paths.on_user_data(now);
             }
         }
-        self.mark_dirty(tunnel);
+        let sends = flow.up.bytes != before.0 || !matches!(outcome, Pumped::Idle);
+        if sends || had_preface {
+            self.mark_dirty(tunnel);
+        } else {
+            self.mark_received(tunnel);
+        }
         match outcome {
             Pumped::Idle => {}
             Pumped::Again => self.flows.mark(key),

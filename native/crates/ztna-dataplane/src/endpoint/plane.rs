@@ -335,7 +335,16 @@ impl Plane {
         !self.ready_listeners.is_empty()
     }
 
+    /// Has a connection driven and sent from in this turn.
     pub(super) fn mark_dirty(&mut self, key: usize) {
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.must_send = true;
+        }
+        self.mark_received(key);
+    }
+
+    /// Has a connection driven: something came for it, and an acknowledgement may be all it has to say.
+    pub(super) fn mark_received(&mut self, key: usize) {
         if let Some(connection) = self.connections.get_mut(key)
             && !connection.dirty
         {

@@ -209,7 +209,10 @@ impl Plane {
                 arrivals.run = Some((key, path, length, 1));
             }
         }
-        self.mark_dirty(key);
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.unacknowledged += 1;
+        }
+        self.mark_received(key);
     }
 
     /// Tells the paths what arrived; once a run, because it is called for every train.

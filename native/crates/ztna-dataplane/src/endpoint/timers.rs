@@ -110,6 +110,7 @@ impl Plane {
             connection.quic.timeout_instant(),
             connection.keepalive_at,
             connection.handshake_until,
+            connection.acknowledge_at,
             own,
         ];
         let Some(deadline) = deadlines.into_iter().flatten().min() else { return };

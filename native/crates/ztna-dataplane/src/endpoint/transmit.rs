@@ -46,6 +46,13 @@ impl Plane {
         for key in keys {
             let Some(connection) = self.connections.get_mut(key) else { continue };
             connection.dirty = false;
+            if connection.may_wait(now) {
+                self.arm(key);
+                continue;
+            }
+            connection.must_send = false;
+            connection.unacknowledged = 0;
+            connection.acknowledge_at = None;
             connection.flush_control();
             let more = if connection.tunnel().is_some() {
                 self.transmit_checks(key);

@@ -215,5 +215,7 @@ const fn varint_length(value: u64) -> usize {
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;

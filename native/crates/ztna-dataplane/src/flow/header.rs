@@ -170,8 +170,12 @@ const fn kind_of(octet: u8) -> Result<FlowKind, FlowHeaderError> {
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
+
 #[cfg(test)]
 mod tests {
+    use super::fuzz::check_one_flow_header;
     use super::*;
     use crate::test_support::{flow_vectors, hex, seeded};
 
@@ -295,15 +299,6 @@ mod tests {
             data.truncate(random.usize(0..=data.len()));
             check_one_flow_header(&data);
         });
-    }
-
-    fn check_one_flow_header(data: &[u8]) {
-        let mut rest = data;
-        if let Ok(Some(header)) = FlowHeaderReader::new().read(&mut rest) {
-            let mut written = Vec::new();
-            header.write(&mut written);
-            assert_eq!(written, data[..data.len() - rest.len()]);
-        }
     }
 
     fn read_all(mut wire: &[u8]) -> Result<Option<FlowHeader>, FlowHeaderError> {

@@ -101,8 +101,12 @@ impl FrameWriter {
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
+
 #[cfg(test)]
 mod tests {
+    use super::fuzz::check_one_stream;
     use super::*;
 
     const MTU: u16 = 1_280;
@@ -180,26 +184,5 @@ mod tests {
             }
             assert!(check_one_stream(&data), "seed={seed} round={round}");
         }
-    }
-
-    /// Reads a stream in one piece and in small ones, and returns whether both gave the same.
-    fn check_one_stream(data: &[u8]) -> bool {
-        let read = |cut: usize| {
-            let mut reader = FrameReader { octets: vec![0; 256], ..FrameReader::new(64) };
-            let mut found: Vec<Vec<u8>> = Vec::new();
-            for part in data.chunks(cut) {
-                reader.room()[..part.len()].copy_from_slice(part);
-                reader.filled(part.len());
-                loop {
-                    match reader.next_packet() {
-                        Ok(Some(packet)) => found.push(packet.to_vec()),
-                        Ok(None) => break,
-                        Err(_) => return (found, false),
-                    }
-                }
-            }
-            (found, true)
-        };
-        read(3) == read(100)
     }
 }

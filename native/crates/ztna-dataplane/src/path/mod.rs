@@ -23,6 +23,8 @@ mod budget;
 mod check;
 mod credentials;
 mod exchange;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod mtu;
 mod one_path;
 mod replay;

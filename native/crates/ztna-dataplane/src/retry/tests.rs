@@ -1,11 +1,11 @@
 use std::time::Duration;
 
+use super::fuzz::*;
 use super::*;
 use crate::testing::pki::{Authority, LeafSpec, NOW};
 use crate::testing::quic::{CLIENT, SERVER};
 use crate::tls::TlsContext;
 
-const ID: WireId = WireId([8; 8]);
 const DCID: [u8; 16] = [7; 16];
 
 #[test]
@@ -146,41 +146,6 @@ fn no_token_of_random_octets_is_taken_and_none_panics() {
         }
         assert!(!check_one_token(&retry, &token), "seed={seed} round={round}");
     }
-}
-
-fn check_one_token(retry: &Retry, token: &[u8]) -> bool {
-    verify(retry, token, CLIENT, ID, NOW).is_some()
-}
-
-fn verify(
-    retry: &Retry,
-    token: &[u8],
-    from: SocketAddr,
-    id: WireId,
-    now_unix: i64,
-) -> Option<Vec<u8>> {
-    let header = header(Type::Initial, quiche::PROTOCOL_VERSION, &id.0, token);
-    retry.verify(&header, from, now_unix).map(|dcid| dcid.to_vec())
-}
-
-/// Writes a long header as a client would and lets quiche read it.
-fn header(ty: Type, version: u32, dcid: &[u8], token: &[u8]) -> Header<'static> {
-    let bits = if ty == Type::Initial { 0xc0 } else { 0xe0 };
-    let mut packet = vec![bits];
-    packet.extend(version.to_be_bytes());
-    packet.push(u8::try_from(dcid.len()).unwrap());
-    packet.extend(dcid);
-    packet.extend([4, 1, 2, 3, 4]);
-    if ty == Type::Initial {
-        packet.extend((0x4000 | u16::try_from(token.len()).unwrap()).to_be_bytes());
-        packet.extend(token);
-    }
-    packet.extend([0; 64]);
-    Header::from_slice(&mut packet, 8).unwrap()
-}
-
-fn retry(key: [u8; 32]) -> Retry {
-    Retry::new(key, RETRY_RATES, clock().now)
 }
 
 #[expect(clippy::disallowed_methods, reason = "any instant will do: only differences matter")]

@@ -1,3 +1,4 @@
+use super::fuzz::{check_one_socks_datagram, check_one_socks_handshake};
 use super::*;
 use crate::test_support::{hex, seeded};
 
@@ -197,27 +198,6 @@ fn any_octets_are_read_without_a_panic_and_in_bounded_memory() {
         check_one_socks_handshake(&data);
         check_one_socks_datagram(data.get(4..).unwrap_or_default());
     });
-}
-
-fn check_one_socks_handshake(data: &[u8]) {
-    let mut handshake = SocksHandshake::new();
-    let mut out = Vec::new();
-    let mut rest = data;
-
-    let outcome = handshake.read(&mut rest, &mut out);
-
-    assert!(handshake.held.len() <= REQUEST_BYTES_MAX && out.len() <= 12);
-    if outcome == Ok(None) {
-        assert!(rest.is_empty());
-    }
-}
-
-fn check_one_socks_datagram(data: &[u8]) {
-    if let Ok((target, octets)) = read_datagram(data) {
-        let mut written = Vec::new();
-        write_datagram(&target, octets, &mut written);
-        assert_eq!(written[3..], data[3..]);
-    }
 }
 
 fn handshake(wire: &str, out: &mut Vec<u8>) -> Result<Option<SocksRequest>, SocksError> {

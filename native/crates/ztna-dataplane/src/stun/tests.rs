@@ -1,5 +1,6 @@
 use serde_json::Value;
 
+use super::fuzz::{PASSWORD, check_one_stun, encode};
 use super::*;
 
 #[test]
@@ -121,18 +122,6 @@ fn hostile_octets_never_panic_and_what_is_accepted_round_trips() {
     assert!(accepted > 1_000, "seed={seed}: only {accepted} inputs went past the parser");
 }
 
-/// Returns whether the octets were a message.
-fn check_one_stun(data: &[u8]) -> bool {
-    let Ok(received) = decode(data) else { return false };
-    assert!(data.len() <= MESSAGE_BYTES_MAX);
-
-    let again = encode(&received.message, PASSWORD).expect("what was read can be written");
-    assert!(again.len() <= data.len(), "nothing grows on the way through");
-    let read_again = decode(&again).expect("what was written can be read");
-    assert_eq!(read_again.message, received.message);
-    true
-}
-
 fn hostile_input(rng: &mut fastrand::Rng, corpus: &[Vec<u8>]) -> Vec<u8> {
     if rng.u8(..) < 32 {
         let length = rng.usize(..120);
@@ -166,16 +155,6 @@ fn request() -> Request<'static> {
     }
 }
 
-fn encode(message: &Message<'_>, password: &str) -> Option<Vec<u8>> {
-    let mut out = vec![0xFF; 2_048];
-    let size = match message {
-        Message::Request(request) => request.encode(password, &mut out),
-        Message::Response(response) => response.encode(password, &mut out),
-    }?;
-    out.truncate(size);
-    Some(out)
-}
-
 fn rows(table: &str) -> Vec<Value> {
     let vectors: Value =
         serde_json::from_str(include_str!("../../../../../test/vectors/stun.json")).unwrap();
@@ -190,5 +169,3 @@ fn hex(digits: &str) -> Vec<u8> {
     let octet = |at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
     (0..digits.len()).step_by(2).map(octet).collect()
 }
-
-const PASSWORD: &str = "0123456789abcdef0123456789abcdef";

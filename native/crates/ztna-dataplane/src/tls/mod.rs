@@ -12,6 +12,8 @@
 //! judges a finished handshake once more by the context in force, before its first frame is read:
 //! that catches a reload during the handshake, and yields what the certificate says.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod leaf;
 mod refusal;
 #[cfg(test)]

@@ -1,3 +1,4 @@
+use super::fuzz::check_one_flow_datagram;
 use super::*;
 use crate::test_support::{flow_vectors, hex, seeded};
 
@@ -140,19 +141,4 @@ fn any_octets_are_read_without_a_panic() {
         }
         check_one_flow_datagram(&data);
     });
-}
-
-fn check_one_flow_datagram(data: &[u8]) {
-    match FlowDatagram::read(data) {
-        Ok(FlowDatagram::Whole { flow, octets }) => {
-            let written: Vec<_> = write_packet(flow, 0, octets, usize::MAX).unwrap().collect();
-            assert_eq!(FlowDatagram::read(&written[0]), Ok(FlowDatagram::Whole { flow, octets }));
-        }
-        Ok(FlowDatagram::Piece(piece)) => {
-            assert!(data.ends_with(piece.octets) && !piece.octets.is_empty());
-            let end = usize::from(piece.offset) + piece.octets.len();
-            assert!(end <= usize::from(piece.total) && end <= PACKET_BYTES_MAX);
-        }
-        Err(_) => {}
-    }
 }

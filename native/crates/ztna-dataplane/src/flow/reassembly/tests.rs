@@ -1,3 +1,4 @@
+use super::fuzz::check_one_piece;
 use super::*;
 use crate::flow::datagram::{FlowDatagram, write_packet};
 use crate::test_support::{epoch, flow_vectors, hex, seeded};
@@ -187,20 +188,6 @@ fn any_pieces_keep_the_bounds() {
         now += Duration::from_micros(random.u64(..20_000));
         check_one_piece(&mut reassembler, &data, now);
     });
-}
-
-fn check_one_piece(reassembler: &mut Reassembler, data: &[u8], now: Instant) {
-    let Ok(FlowDatagram::Piece(piece)) = FlowDatagram::read(data) else { return };
-
-    if let Some(packet) = reassembler.insert(&piece, now) {
-        assert_eq!(packet.len(), usize::from(piece.total));
-    }
-
-    assert!(reassembler.packets() <= PACKETS_MAX && reassembler.bytes() <= BYTES_MAX);
-    let held: usize = reassembler.packets.iter().map(|packet| packet.octets.len()).sum();
-    assert_eq!(reassembler.bytes(), held);
-    assert!(reassembler.packets.iter().all(|packet| packet.expires_at > now));
-    assert!(reassembler.packets.iter().all(|packet| packet.stretches.len() <= STRETCHES_MAX));
 }
 
 fn piece(flow: u64, packet: u16, offset: u16, total: u16, octets: &[u8]) -> Piece<'_> {

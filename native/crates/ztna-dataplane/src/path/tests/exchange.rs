@@ -3,15 +3,15 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::{credentials, t0};
+use super::t0;
 use crate::command::Credentials;
-use crate::config::PathPolicy;
-use crate::path::{CheckBudget, CheckRefused, PathId, PathSet, PathSide};
+use crate::path::fuzz::{PEER, check_one_path_packet, connector, credentials};
+use crate::path::{CheckRefused, PathId, PathSet};
 use crate::stun::{self, Message, Request, Response, TransactionId};
 
 #[test]
 fn a_request_is_answered_to_its_source_on_its_path_with_its_address() {
-    let (mut set, relayed) = connector();
+    let (mut set, relayed) = connector(t0());
     let direct = set.add_direct(PEER, t0()).unwrap();
 
     for (path, expected) in [(relayed, "0.0.0.0:0".parse().unwrap()), (direct, PEER)] {
@@ -28,7 +28,7 @@ fn a_request_is_answered_to_its_source_on_its_path_with_its_address() {
 
 #[test]
 fn what_does_not_verify_is_neither_answered_nor_remembered() {
-    let (mut set, path) = connector();
+    let (mut set, path) = connector(t0());
     let refusals = [
         (signed(1, &credentials(3)), CheckRefused::UnknownUfrag),
         (
@@ -52,7 +52,7 @@ fn what_does_not_verify_is_neither_answered_nor_remembered() {
 
 #[test]
 fn a_valid_request_from_an_unknown_address_makes_it_a_path_that_is_checked_and_may_be_heard() {
-    let (mut set, _) = connector();
+    let (mut set, _) = connector(t0());
     set.set_remote(1, credentials(1), t0());
 
     let path = set.handle_unknown_source(PEER, &request(1), t0()).unwrap();
@@ -76,7 +76,7 @@ fn a_response_counts_once_within_five_seconds_and_on_its_own_path() {
         (answer_time + Duration::from_nanos(1), false, false),
         (Duration::ZERO, true, false),
     ] {
-        let (mut set, path) = connector();
+        let (mut set, path) = connector(t0());
         let other = set.add_relayed(SocketAddr::from(([192, 0, 2, 9], 1)), t0()).unwrap();
         set.set_remote(1, credentials(1), t0());
         let (_, check) = transmit(&mut set).into_iter().find(|(to, _)| *to == path).unwrap();
@@ -93,7 +93,7 @@ fn a_response_counts_once_within_five_seconds_and_on_its_own_path() {
 
 #[test]
 fn an_address_that_proves_nothing_gets_twenty_packets_at_once_and_no_more() {
-    let (mut set, _) = connector();
+    let (mut set, _) = connector(t0());
     set.set_remote(1, credentials(1), t0());
     let path = set.add_direct(PEER, t0()).unwrap();
 
@@ -106,7 +106,7 @@ fn an_address_that_proves_nothing_gets_twenty_packets_at_once_and_no_more() {
 
 #[test]
 fn sixty_four_answers_wait_and_the_next_request_is_refused() {
-    let (mut set, path) = connector();
+    let (mut set, path) = connector(t0());
 
     assert!((0..64).all(|_| set.handle_check(path, &request(1), t0()).is_ok()));
     assert_eq!(set.handle_check(path, &request(1), t0()), Err(CheckRefused::TooMany));
@@ -114,7 +114,7 @@ fn sixty_four_answers_wait_and_the_next_request_is_refused() {
 
 #[test]
 fn an_unanswered_direct_path_is_asked_at_its_times_and_given_up() {
-    let (mut set, relayed) = connector();
+    let (mut set, relayed) = connector(t0());
     set.remove(relayed, t0());
     set.set_remote(1, credentials(1), t0());
     let path = set.add_direct(PEER, t0()).unwrap();
@@ -134,7 +134,7 @@ fn an_unanswered_direct_path_is_asked_at_its_times_and_given_up() {
 
 #[test]
 fn forbidden_addresses_are_no_paths() {
-    let (mut set, _) = connector();
+    let (mut set, _) = connector(t0());
     for remote in ["127.0.0.1:4434", "169.254.169.254:80", "[ff02::1]:4434", "198.51.100.1:0"] {
         assert_eq!(set.add_direct(remote.parse().unwrap(), t0()), None, "{remote}");
     }
@@ -144,7 +144,7 @@ fn forbidden_addresses_are_no_paths() {
 fn hostile_checks_never_panic_and_leave_nothing_behind() {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(6);
     let mut rng = fastrand::Rng::with_seed(seed);
-    let (mut set, path) = connector();
+    let (mut set, path) = connector(t0());
     set.set_remote(1, credentials(1), t0());
     let corpus = [request(1), response(1, &credentials(1)), response(2, &credentials(2))];
     for round in 0..200_000_u64 {
@@ -164,13 +164,6 @@ fn hostile_checks_never_panic_and_leave_nothing_behind() {
 
     assert_eq!(set.snapshot().len(), 1, "seed={seed}");
     assert_eq!(set.selected(), Some(path), "seed={seed}");
-}
-
-/// Whatever is not signed by the peer is refused and changes nothing that grows.
-fn check_one_path_packet(set: &mut PathSet, path: PathId, data: &[u8], now: Instant) {
-    assert!(set.handle_check(path, data, now).is_err());
-    assert!(set.handle_unknown_source(PEER, data, now).is_err());
-    assert!(set.answers.is_empty());
 }
 
 /// Answers every check that a set has to send on one path.
@@ -238,21 +231,3 @@ fn transmit(set: &mut PathSet) -> Vec<(PathId, Vec<u8>)> {
     })
     .collect()
 }
-
-fn connector() -> (PathSet, PathId) {
-    let mut n = 0_u32;
-    let ids = Box::new(move || {
-        n += 1;
-        let mut id = [0xEE; 12];
-        id[..4].copy_from_slice(&n.to_be_bytes());
-        id
-    });
-    let budget = CheckBudget::new(false);
-    let mut set = PathSet::new(PathSide::Connector, PathPolicy::default(), ids, budget, t0());
-    set.set_local(credentials(2), t0());
-    let path = set.add_relayed(SocketAddr::from(([192, 0, 2, 1], 4_433)), t0()).unwrap();
-    (set, path)
-}
-
-const PEER: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 7)), 4_434);

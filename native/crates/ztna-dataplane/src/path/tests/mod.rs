@@ -9,11 +9,7 @@ mod world;
 
 use std::time::Instant;
 
-use crate::command::Credentials;
-
-pub(crate) fn credentials(n: u32) -> Credentials {
-    Credentials { ufrag: format!("{n:016x}"), password: format!("{n:032x}") }
-}
+pub(crate) use crate::path::fuzz::credentials;
 
 /// Where time starts.
 #[expect(clippy::disallowed_methods, reason = "any instant will do: only differences matter")]

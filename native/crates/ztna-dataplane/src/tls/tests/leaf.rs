@@ -1,5 +1,6 @@
 use super::*;
 use crate::testing::pki::KeyKind;
+use crate::tls::fuzz::check_one_certificate;
 use crate::tls::{NAMES_MAX, leaf_info};
 
 #[test]
@@ -116,20 +117,6 @@ fn hostile_certificates_neither_panic_nor_grow_and_those_read_have_one_encoding(
     }
 
     assert!(read > 10_000, "only {read} of the mutants could be read: they test too little");
-}
-
-/// Body for a fuzzer: returns whether the certificate could be read.
-fn check_one_certificate(data: &[u8]) -> bool {
-    let Ok(info) = leaf_info(data) else { return false };
-
-    let again = crate::tls::leaf::parse(data).unwrap().to_der().unwrap();
-    assert_eq!(again, data);
-    assert_eq!(info.spki_sha256.len(), 64);
-    let names = info.uris.iter().chain(&info.dns_names);
-    assert!(names.map(String::len).sum::<usize>() <= data.len());
-    assert!(info.ip_addresses.len() * 6 <= data.len());
-    assert!(info.issuer.len() + info.serial.len() <= 2 * data.len());
-    true
 }
 
 fn mutate(data: &mut Vec<u8>, random: &mut fastrand::Rng) {

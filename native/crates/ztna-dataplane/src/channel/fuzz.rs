@@ -1,0 +1,65 @@
+//! What holds for any channel frame, at a table with one channel.
+
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a panic is the finding")]
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::ChannelTable;
+use crate::command::ChannelSide;
+use crate::fuzzing::epoch;
+use crate::id::{ConnectionHandle, WireId};
+
+pub(super) const AGENT: ConnectionHandle = ConnectionHandle(1);
+pub(super) const CONNECTOR: ConnectionHandle = ConnectionHandle(2);
+
+pub(super) const TO_RELAY_A: WireId = WireId(*b"relay-a\x01");
+pub(super) const TO_RELAY_B: WireId = WireId(*b"relay-b\x01");
+pub(super) const TO_AGENT: WireId = WireId(*b"agent-i\x01");
+pub(super) const TO_CONNECTOR: WireId = WireId(*b"connect\x01");
+
+pub(crate) fn check_one_channel_frame(table: &mut ChannelTable, data: &mut [u8], now: Instant) {
+    let before = data.to_vec();
+    let counted = total(table);
+
+    let outcome = table.forward(data, agent(), now);
+
+    assert_eq!(total(table), counted + 1, "every frame is counted once");
+    assert_eq!(data.len(), before.len());
+    match outcome {
+        Ok(destination) => {
+            assert_eq!(destination, connector());
+            assert_eq!(data[1..9], TO_CONNECTOR.0);
+            assert_eq!(data[9..], before[9..]);
+        }
+        Err(_) => assert_eq!(data, before),
+    }
+}
+
+pub(super) fn total(table: &ChannelTable) -> u64 {
+    table.counters().packets + table.counters().drops().map(|(_, count)| count).sum::<u64>()
+}
+
+pub(crate) fn open_table(rate_bps: u64) -> ChannelTable {
+    let mut table = ChannelTable::new();
+    table.set_leg_address(AGENT, Some(agent()));
+    table.set_leg_address(CONNECTOR, Some(connector()));
+    table.open(side_a(), side_b(), rate_bps, epoch()).unwrap();
+    table
+}
+
+pub(super) fn side_a() -> ChannelSide {
+    ChannelSide { leg: AGENT, relay_id: TO_RELAY_A, client_id: TO_AGENT }
+}
+
+pub(super) fn side_b() -> ChannelSide {
+    ChannelSide { leg: CONNECTOR, relay_id: TO_RELAY_B, client_id: TO_CONNECTOR }
+}
+
+pub(super) fn agent() -> SocketAddr {
+    "198.51.100.1:1000".parse().unwrap()
+}
+
+pub(super) fn connector() -> SocketAddr {
+    "[2001:db8::2]:4434".parse().unwrap()
+}
