@@ -91,7 +91,7 @@ function testFolders(): Part[] {
   return [
     {
       name: "unit",
-      paths: ["test/unit", "test/property", "test/architecture.test.ts"],
+      paths: ["test/unit", "test/property", "test/sim", "test/architecture.test.ts"],
       timeoutS: 60,
     },
     { name: "native", paths: ["test/native"], timeoutS: 120 },
