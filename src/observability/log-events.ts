@@ -3,12 +3,11 @@
  *
  * A message is a constant, lower-case fact; values travel in {@link LogFields}. The level follows
  * the consequence: `debug` a branch or a peer's mistake, `info` a change an operator would chart,
- * `warn` odd but served, `error` somebody should get up. Addresses of users appear at `debug` only.
+ * `warn` odd but served, `error` somebody should get up. A peer's address appears only where its
+ * handshake is refused.
  */
 
 export type Level = "trace" | "debug" | "info" | "warn" | "error";
-
-export const LEVELS: readonly Level[] = ["trace", "debug", "info", "warn", "error"];
 
 export const LOG_EVENTS = {
   "role started": "info",

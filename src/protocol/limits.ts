@@ -18,7 +18,6 @@ export const U32_MAX = 0xff_ff_ff_ff;
 export const SERVICE_NAME_CHARS_MAX = 63;
 export const TRUST_DOMAIN_CHARS_MAX = 253;
 export const PEER_NAME_CHARS_MAX = 128;
-export const HOST_CHARS_MAX = 253;
 export const SOFTWARE_CHARS_MAX = 64;
 /** Of `reason`: one line of a log. */
 export const REASON_CHARS_MAX = 256;

@@ -9,9 +9,6 @@ import type { servicePorts } from "./fields.ts";
 import type { LEG_SCHEMAS } from "./leg-messages.ts";
 import type { TUNNEL_SCHEMAS } from "./tunnel-messages.ts";
 
-/** Which connection a frame came on: each has its own messages. */
-export type ControlChannel = "leg" | "tunnel";
-
 type LegTypes = { [Type in keyof typeof LEG_SCHEMAS]: z.output<(typeof LEG_SCHEMAS)[Type]> };
 type TunnelTypes = {
   [Type in keyof typeof TUNNEL_SCHEMAS]: z.output<(typeof TUNNEL_SCHEMAS)[Type]>;
