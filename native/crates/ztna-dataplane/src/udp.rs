@@ -13,6 +13,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::error::EndpointError;
 
+#[cfg(test)]
+mod tests;
+
 /// Receive and send buffers that we ask for: 7 MiB holds 10 ms at 5 Gbit/s.
 const SOCKET_BUFFER_BYTES: usize = 7 << 20;
 /// Messages a receive call; each holds a whole GRO train.
@@ -197,7 +200,10 @@ impl UdpPort {
             self.counters.sent_packets += contents.len().div_ceil(segment.max(1)) as u64;
             return SendOutcome::Sent;
         };
+        self.count_failure(&error)
+    }
 
+    fn count_failure(&mut self, error: &io::Error) -> SendOutcome {
         match error.raw_os_error() {
             Some(libc::EAGAIN) => {
                 self.counters.send_blocked += 1;
