@@ -24,6 +24,7 @@ const FEW = 90;
 /** Octets that a backend that never reads may cost on the way: windows and socket buffers. */
 const UNREAD_MIB_MAX = 96;
 const TRAIN = 100;
+const FILL = "dd if=/dev/zero of=full bs=4k";
 
 let deployment: Deployment;
 let backend: Backend;
@@ -150,7 +151,7 @@ describe.skipIf(process.getuid?.() !== 0)("without room on the disk", () => {
       const client = await TcpClient.open(HERE.host, ports.echo);
       await echo(client);
       const logged = relay.process.lines.length;
-      await fillDisk(relay);
+      await fillDisk(relay, deployment.file("disk"));
 
       const spki = "ab".repeat(32);
       const revoked = Array.from({ length: 2000 }, (_, index) => ({
@@ -165,6 +166,36 @@ describe.skipIf(process.getuid?.() !== 0)("without room on the disk", () => {
       await relay.process.line(/store not written/, { withinMs: 10_000 }, logged);
       await echo(client);
     }));
+
+  test("an agent serves, says that it was not written, and keeps what it wrote before", () =>
+    play({ agent: onSmallDisk(agentState()) }, async ({ ports, echo, roles: [, , agent] }) => {
+      const { pid } = agent.process;
+      const before = await eventually("addresses are kept", { withinMs: 5000 }, async () => {
+        const text = await keptBy(pid);
+        return text.includes(SERVICE) ? text : undefined;
+      });
+      await fillDisk(agent, agentState());
+
+      // The first use of a service is remembered.
+      const client = await TcpClient.open(HERE.host, ports.echo);
+      await echo(client);
+
+      await agent.process.line(/store not written/, { withinMs: 10_000 });
+      expect(await keptBy(pid)).toBe(before);
+      await echo(client);
+      await echo(await TcpClient.open(HERE.host, ports.echo));
+    }));
+
+  test("an agent starts and serves", () =>
+    play(
+      { agent: onSmallDisk(agentState(), FILL) },
+      async ({ ports, echo, roles: [, , agent] }) => {
+        await echo(await TcpClient.open(HERE.host, ports.echo));
+
+        await agent.process.line(/store not written/, { withinMs: 10_000 });
+        await echo(await TcpClient.open(HERE.host, ports.echo));
+      },
+    ));
 });
 
 interface Scene {
@@ -251,17 +282,34 @@ function withFewDescriptors(): Place {
 /** Root gives it a disk of its own; anybody else the directory. */
 function relayOnSmallDisk(): Role["spec"] {
   const dataDir = deployment.file("disk");
-  const mount = `mount -t tmpfs -o size=1m small "${dataDir}" && exec "$@"`;
-  const isRoot = process.getuid?.() === 0;
-  const prefix = isRoot ? ["unshare", "--mount", "bash", "-c", mount, "disk"] : [];
+  const place = process.getuid?.() === 0 ? onSmallDisk(dataDir) : HERE;
   const spec = relaySpec(deployment, relayAddress);
-  return { ...spec, config: { ...spec.config, dataDir }, place: { ...HERE, prefix } };
+  return { ...spec, config: { ...spec.config, dataDir }, place };
 }
 
-async function fillDisk({ process: { pid } }: Role): Promise<void> {
-  const into = ["nsenter", "--target", String(pid), "--mount"];
-  const { code } = await run([
-    ...[...into, "dd", "if=/dev/zero", `of=${deployment.file("disk")}/full`, "bs=4k"],
-  ]);
+/** @param first what is run there, in the directory, before the role. */
+function onSmallDisk(directory: string, first = ":"): Place {
+  mkdirSync(directory, { recursive: true });
+  const mount = `mount -t tmpfs -o size=1m small "${directory}"`;
+  const script = `${mount} && (cd "${directory}"; ${first}); exec "$@"`;
+  return { ...HERE, prefix: ["unshare", "--mount", "bash", "-c", script, "disk"] };
+}
+
+async function fillDisk({ process: { pid } }: Role, directory: string): Promise<void> {
+  const { code } = await run([...inMountsOf(pid), "sh", "-c", `cd "${directory}" && ${FILL}`]);
   expect(code).not.toBe(0);
+}
+
+/** Where the agent keeps what must last. */
+function agentState(): string {
+  return deployment.file("alice-state");
+}
+
+async function keptBy(pid: number): Promise<string> {
+  const file = `${agentState()}/agent-state.json`;
+  return (await run([...inMountsOf(pid), "cat", file])).stdout;
+}
+
+function inMountsOf(pid: number): readonly string[] {
+  return ["nsenter", "--target", String(pid), "--mount"];
 }
