@@ -229,7 +229,8 @@ async function play(
       expect([relay, connector, agent].some((it) => it.process.hasExited)).toBe(false);
     });
   } finally {
-    await Promise.all([agent.kill(), connector.kill()]);
+    // With a goodbye: the relay shall offer nothing of the next test to a connector that is gone.
+    await Promise.all([agent.stop(), connector.stop()]);
   }
 }
 
