@@ -35,6 +35,9 @@ pub(crate) const VIRTUAL_PEER: SocketAddr =
 const ACKNOWLEDGE_WAIT: Duration = Duration::from_millis(1);
 const ACKNOWLEDGE_PACKETS: u32 = 8;
 
+/// A close must fit into one packet, whatever its reason.
+const CLOSE_REASON_BYTES_MAX: usize = 256;
+
 /// A control frame's body that waits for its stream, in all.
 const CONTROL_BACKLOG_BYTES_MAX: usize = 1 << 20;
 
@@ -126,7 +129,9 @@ pub(crate) struct Tunnel {
     /// The next stream that the agent opens.
     pub(crate) next_stream: u64,
     /// DATAGRAM payloads that wait for room in quiche, oldest first.
-    pub(crate) outgoing: VecDeque<Vec<u8>>,
+    pub(crate) outgoing: VecDeque<(Instant, Vec<u8>)>,
+    /// Those that waited too long and were dropped, until they are counted.
+    pub(crate) outgoing_late: u64,
     pub(crate) reassembler: Reassembler,
     /// DATAGRAM payloads that came before their flow's header or socket.
     pub(crate) early: EarlyDatagrams,
@@ -319,8 +324,10 @@ impl Connection {
             });
         }
         self.stage = Stage::Closing;
+        let reason = reason.as_bytes();
+        let reason = reason.get(..CLOSE_REASON_BYTES_MAX).unwrap_or(reason);
         // Done: it is closing already.
-        let _ = self.quic.close(true, code, reason.as_bytes());
+        let _ = self.quic.close(true, code, reason);
     }
 }
 
@@ -335,6 +342,7 @@ impl Tunnel {
             datagram_flows: 0,
             next_stream: 4,
             outgoing: VecDeque::new(),
+            outgoing_late: 0,
             reassembler: Reassembler::new(),
             early: EarlyDatagrams::default(),
             starved: VecDeque::new(),

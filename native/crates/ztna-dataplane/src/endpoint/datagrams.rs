@@ -13,7 +13,7 @@ use super::plane::Plane;
 
 /// DATAGRAM payloads that wait for room in quiche (`docs/protocol.md`, flows): the oldest goes first
 /// when there are more, because late is worse than lost.
-const OUTGOING_MAX: usize = 256;
+const OUTGOING_MAX: usize = 1_024;
 /// As many are sent before more are added: a burst of one turn must not drop its own beginning.
 const OUTGOING_FLUSH: usize = OUTGOING_MAX * 3 / 4;
 /// Datagrams that leave for a backend in one call.
@@ -201,7 +201,7 @@ impl Plane {
                 tunnel.outgoing.pop_front();
                 self.counters.datagrams_dropped_queue += 1;
             }
-            tunnel.outgoing.push_back(payload);
+            tunnel.outgoing.push_back((now, payload));
         }
         flow.last_used = now;
         flow.up.bytes += octets.len() as u64;

@@ -26,6 +26,7 @@ mod receive;
 mod snapshot;
 mod timers;
 mod transmit;
+mod turn;
 
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};

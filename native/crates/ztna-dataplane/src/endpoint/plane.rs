@@ -1,13 +1,12 @@
-//! Everything the data-plane thread owns, and its loop.
+//! Everything the data-plane thread owns.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use mio::event::Event as Readiness;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Interest, Poll, Token};
 use slab::Slab;
 
 use crate::channel::ChannelTable;
@@ -30,23 +29,14 @@ use super::flows::FlowTable;
 use super::queue::Shared;
 
 pub(crate) const WAKE: Token = Token(0);
-const PORT_BASE: usize = 1;
-const PORTS_MAX: usize = 2;
+pub(super) const PORT_BASE: usize = 1;
+pub(super) const PORTS_MAX: usize = 2;
 pub(super) const LINK_BASE: usize = PORT_BASE + PORTS_MAX;
 /// A TUN device and a PacketTunnel shim, say.
 pub(super) const LINKS_MAX: usize = 4;
 pub(super) const LISTENER_BASE: usize = LINK_BASE + LINKS_MAX;
 pub(super) const LISTENERS_MAX: usize = 4_096;
 pub(super) const FLOW_BASE: usize = LISTENER_BASE + LISTENERS_MAX;
-
-/// Receive calls a socket and turn: bounds how long sending waits.
-const RECEIVE_CALLS_A_TURN: usize = 4;
-/// A turn that took longer than this held up the clocks of silence (reference: own stalls).
-const STALL: Duration = Duration::from_millis(10);
-
-/// Flow reports wait this long, or until there are so many.
-const REPORT_DELAY: Duration = Duration::from_millis(50);
-const REPORTS_MAX: usize = 4_096;
 
 /// What an id leads to.
 #[derive(Clone, Copy, Debug)]
@@ -146,7 +136,7 @@ pub(crate) struct Plane {
     pub(super) built_packet: Vec<u8>,
     pub(super) events: Vec<Event>,
     /// When the oldest flow report in `events` was made, if they hold nothing else.
-    reports_since: Option<Instant>,
+    pub(super) reports_since: Option<Instant>,
     pub(super) counters: Counters,
     pub(super) handshakes: usize,
     pub(super) next_judgement: Instant,
@@ -220,121 +210,6 @@ impl Plane {
         }
     }
 
-    /// Runs until `Command::Shutdown` is carried out.
-    pub(crate) fn run(mut self) {
-        self.warn_of_small_buffers();
-        let mut readiness = Events::with_capacity(1_024);
-        let mut more = false;
-        let mut last_turn = clock();
-        loop {
-            self.publish(clock());
-            let timeout = if more { Some(Duration::ZERO) } else { self.until_next_timer(clock()) };
-            if let Err(error) = self.poll.poll(&mut readiness, timeout)
-                && error.kind() != std::io::ErrorKind::Interrupted
-            {
-                self.warn("poll failed", error.to_string());
-            }
-
-            let now = clock();
-            if more && now.duration_since(last_turn) > STALL {
-                self.note_stall(now.duration_since(last_turn));
-            }
-            last_turn = now;
-            more = self.turn(&readiness, now);
-            if self.stopping.is_some_and(|at| now >= at || self.connections.is_empty()) {
-                break;
-            }
-        }
-        self.shared.push(&mut self.events, usize::MAX);
-    }
-
-    /// Hands events to the owner. Flow reports are for charts: alone they wait for company, so that
-    /// short connections do not cost a wake-up each.
-    fn publish(&mut self, now: Instant) {
-        if self.events.is_empty() {
-            return;
-        }
-        let waiting_since = *self.reports_since.get_or_insert(now);
-        let is_urgent = self.events.iter().any(|event| !matches!(event, Event::Flow(_)));
-        if is_urgent || self.events.len() >= REPORTS_MAX || now >= waiting_since + REPORT_DELAY {
-            self.reports_since = None;
-            self.shared.push(&mut self.events, self.config.limits.events_max);
-        }
-    }
-
-    /// Returns when waiting flow reports are handed over.
-    pub(super) fn report_timeout(&self) -> Option<Instant> {
-        self.reports_since.map(|since| since + REPORT_DELAY)
-    }
-
-    /// Reads, obeys, moves and sends once; returns whether something is left to read.
-    fn turn(&mut self, readiness: &Events, now: Instant) -> bool {
-        for event in readiness {
-            self.note_readiness(event);
-        }
-        let mut more = false;
-        for port in 0..self.ports.len() {
-            more |= self.receive_port(port, RECEIVE_CALLS_A_TURN, now);
-        }
-        more |= self.read_links(now);
-        more |= self.serve_listeners(now);
-        for command in self.shared.take_commands() {
-            self.apply(command, now);
-        }
-        self.serve_timers(now);
-        self.drive_dirty(now);
-        more |= self.pump_flows(now);
-        self.transmit_dirty(now);
-        self.flush_links(now);
-        more || !self.dirty.is_empty()
-    }
-
-    fn note_readiness(&mut self, event: &Readiness) {
-        match event.token() {
-            WAKE => {}
-            Token(token) if token < PORT_BASE + PORTS_MAX => {
-                let index = token - PORT_BASE;
-                if let Some(port) = self.ports.get_mut(index) {
-                    port.readable |= event.is_readable();
-                }
-                if event.is_writable() {
-                    self.resume_port(index);
-                }
-            }
-            Token(token) if token < LISTENER_BASE => {
-                self.note_link_readiness(token - LINK_BASE, event);
-            }
-            Token(token) if token < FLOW_BASE => {
-                self.ready_listeners.insert(token - LISTENER_BASE);
-            }
-            Token(token) => self.flows.mark(token - FLOW_BASE),
-        }
-    }
-
-    /// Continues after a socket buffer was full.
-    fn resume_port(&mut self, index: usize) {
-        let Some(port) = self.ports.get_mut(index) else { return };
-        let was_blocked = port.is_blocked();
-        if port.resume() && was_blocked {
-            for (key, connection) in &mut self.connections {
-                if !connection.dirty {
-                    connection.dirty = true;
-                    self.dirty.push(key);
-                }
-            }
-        }
-    }
-
-    fn serve_listeners(&mut self, now: Instant) -> bool {
-        let ready: Vec<usize> = self.ready_listeners.iter().copied().collect();
-        for index in ready {
-            if !self.serve_listener(index, now) {
-                self.ready_listeners.remove(&index);
-            }
-        }
-        !self.ready_listeners.is_empty()
-    }
-
     /// Has a connection driven and sent from in this turn.
     pub(super) fn mark_dirty(&mut self, key: usize) {
         if let Some(connection) = self.connections.get_mut(key) {
@@ -365,16 +240,8 @@ impl Plane {
         self.config.role == Role::Relay
     }
 
-    fn note_stall(&mut self, stall: Duration) {
-        for (_, connection) in &mut self.connections {
-            if let Some(tunnel) = connection.tunnel_mut() {
-                tunnel.paths.handle_stall(stall);
-            }
-        }
-    }
-
     /// A relay under load needs room for bursts; the default of most systems is a twentieth of it.
-    fn warn_of_small_buffers(&mut self) {
+    pub(super) fn warn_of_small_buffers(&mut self) {
         const ENOUGH: usize = 1 << 20;
         for index in 0..self.ports.len() {
             let Some(port) = self.ports.get(index) else { continue };

@@ -1,6 +1,6 @@
 //! From connections to sockets, in trains that leave in one call.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::buffer_count::MeterGuard;
 use crate::connection::{Connection, Kind, Quic, Route};
@@ -18,6 +18,9 @@ const TRAIN_BYTES_MAX: usize = 65_000;
 const TRAINS_A_TURN: usize = 8;
 /// DATAGRAMs that wait inside quiche; the rest waits in our own queue, which drops the oldest.
 const DATAGRAMS_IN_QUICHE_MAX: usize = 8;
+/// A datagram that waited longer for room is dropped: late is worse than lost, and a queue that is
+/// bounded by time alone neither cuts a burst on a fast way nor delays a call on a slow one.
+const DATAGRAM_WAIT_MAX: Duration = Duration::from_millis(20);
 /// A check, padded to test a size, at most.
 const CHECK_BYTES_MAX: usize = 1_500;
 
@@ -126,8 +129,11 @@ impl Plane {
             }
 
             let guard = MeterGuard::enter(&connection.meter);
-            let (train, filled) = fill(connection, &mut self.train, &route, size);
+            let (train, filled) = fill(connection, &mut self.train, &route, size, now);
             drop(guard);
+            if let Kind::Tunnel(tunnel) = &mut connection.kind {
+                self.counters.datagrams_dropped_queue += std::mem::take(&mut tunnel.outgoing_late);
+            }
             if train.length == 0 {
                 return false;
             }
@@ -190,12 +196,13 @@ fn fill(
     buffer: &mut [u8],
     route: &Route,
     size: usize,
+    now: Instant,
 ) -> (Train, Filled) {
     let prefix = prefix_length(route);
     let mut train = Train { length: 0, segment: 0, packets: 0, carry: 0 };
     while train.packets < TRAIN_PACKETS_MAX && train.length + prefix + size <= TRAIN_BYTES_MAX {
         if let Kind::Tunnel(tunnel) = &mut connection.kind {
-            top_up(&mut connection.quic, tunnel);
+            top_up(&mut connection.quic, tunnel, now);
         }
         let start = train.length + prefix;
         let Some(room) = buffer.get_mut(start..start + size) else { break };
@@ -219,9 +226,13 @@ fn fill(
 }
 
 /// Keeps a few DATAGRAMs inside quiche, so that its queue is never the buffer.
-fn top_up(quic: &mut Quic, tunnel: &mut crate::connection::Tunnel) {
+fn top_up(quic: &mut Quic, tunnel: &mut crate::connection::Tunnel, now: Instant) {
     while !tunnel.outgoing.is_empty() && quic.dgram_send_queue_len() < DATAGRAMS_IN_QUICHE_MAX {
-        let Some(datagram) = tunnel.outgoing.pop_front() else { return };
+        let Some((queued_at, datagram)) = tunnel.outgoing.pop_front() else { return };
+        if now > queued_at + DATAGRAM_WAIT_MAX {
+            tunnel.outgoing_late += 1;
+            continue;
+        }
         // Too long or not negotiated: dropped like any datagram that meets a wall.
         let _ = quic.dgram_send_buf(datagram);
     }

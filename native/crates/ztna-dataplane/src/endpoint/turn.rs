@@ -1,0 +1,159 @@
+//! The loop: reads, obeys, moves and sends, over and over.
+
+use std::time::{Duration, Instant};
+
+use mio::Events;
+use mio::Token;
+use mio::event::Event as Readiness;
+
+use crate::event::Event;
+
+use super::plane::{FLOW_BASE, LINK_BASE, LISTENER_BASE, PORT_BASE, PORTS_MAX, Plane, WAKE, clock};
+
+/// Receive calls a socket and turn: bounds how long sending waits.
+const RECEIVE_CALLS_A_TURN: usize = 4;
+/// A turn that took longer than this held up the clocks of silence (reference: own stalls).
+const STALL: Duration = Duration::from_millis(10);
+/// Times that others may run before this thread sleeps. What they have done by then is there without a
+/// wake-up, which costs a busy machine more than the work that it announces.
+const YIELDS: u32 = 2;
+/// Flow reports wait this long, or until there are so many.
+const REPORT_DELAY: Duration = Duration::from_millis(50);
+const REPORTS_MAX: usize = 4_096;
+
+impl Plane {
+    /// Runs until `Command::Shutdown` is carried out.
+    pub(crate) fn run(mut self) {
+        self.warn_of_small_buffers();
+        let mut readiness = Events::with_capacity(1_024);
+        let mut more = false;
+        let mut yields_left = 0;
+        let mut last_turn = clock();
+        loop {
+            self.publish(clock());
+            let timeout = if more {
+                Some(Duration::ZERO)
+            } else if yields_left > 0 {
+                yields_left -= 1;
+                std::thread::yield_now();
+                Some(Duration::ZERO)
+            } else {
+                self.until_next_timer(clock())
+            };
+            if let Err(error) = self.poll.poll(&mut readiness, timeout)
+                && error.kind() != std::io::ErrorKind::Interrupted
+            {
+                self.warn("poll failed", error.to_string());
+            }
+
+            if !readiness.is_empty() {
+                yields_left = YIELDS;
+            }
+            let now = clock();
+            if more && now.duration_since(last_turn) > STALL {
+                self.note_stall(now.duration_since(last_turn));
+            }
+            last_turn = now;
+            more = self.turn(&readiness, now);
+            if self.stopping.is_some_and(|at| now >= at || self.connections.is_empty()) {
+                break;
+            }
+        }
+        self.shared.push(&mut self.events, usize::MAX);
+    }
+
+    /// Hands events to the owner. Flow reports are for charts: alone they wait for company, so that
+    /// short connections do not cost a wake-up each.
+    fn publish(&mut self, now: Instant) {
+        if self.events.is_empty() {
+            return;
+        }
+        let waiting_since = *self.reports_since.get_or_insert(now);
+        let is_urgent = self.events.iter().any(|event| !matches!(event, Event::Flow(_)));
+        if is_urgent || self.events.len() >= REPORTS_MAX || now >= waiting_since + REPORT_DELAY {
+            self.reports_since = None;
+            self.shared.push(&mut self.events, self.config.limits.events_max);
+        }
+    }
+
+    /// Returns when waiting flow reports are handed over.
+    pub(super) fn report_timeout(&self) -> Option<Instant> {
+        self.reports_since.map(|since| since + REPORT_DELAY)
+    }
+
+    /// Reads, obeys, moves and sends once; returns whether something is left to read.
+    fn turn(&mut self, readiness: &Events, now: Instant) -> bool {
+        for event in readiness {
+            self.note_readiness(event);
+        }
+        let mut more = false;
+        for port in 0..self.ports.len() {
+            more |= self.receive_port(port, RECEIVE_CALLS_A_TURN, now);
+        }
+        more |= self.read_links(now);
+        more |= self.serve_listeners(now);
+        for command in self.shared.take_commands() {
+            self.apply(command, now);
+        }
+        self.serve_timers(now);
+        self.drive_dirty(now);
+        more |= self.pump_flows(now);
+        self.transmit_dirty(now);
+        self.flush_links(now);
+        more || !self.dirty.is_empty()
+    }
+
+    fn note_readiness(&mut self, event: &Readiness) {
+        match event.token() {
+            WAKE => {}
+            Token(token) if token < PORT_BASE + PORTS_MAX => {
+                let index = token - PORT_BASE;
+                if let Some(port) = self.ports.get_mut(index) {
+                    port.readable |= event.is_readable();
+                }
+                if event.is_writable() {
+                    self.resume_port(index);
+                }
+            }
+            Token(token) if token < LISTENER_BASE => {
+                self.note_link_readiness(token - LINK_BASE, event);
+            }
+            Token(token) if token < FLOW_BASE => {
+                self.ready_listeners.insert(token - LISTENER_BASE);
+            }
+            Token(token) => self.flows.mark(token - FLOW_BASE),
+        }
+    }
+
+    /// Continues after a socket buffer was full.
+    fn resume_port(&mut self, index: usize) {
+        let Some(port) = self.ports.get_mut(index) else { return };
+        let was_blocked = port.is_blocked();
+        if port.resume() && was_blocked {
+            for (key, connection) in &mut self.connections {
+                if !connection.dirty {
+                    connection.dirty = true;
+                    self.dirty.push(key);
+                }
+            }
+        }
+    }
+
+    fn serve_listeners(&mut self, now: Instant) -> bool {
+        let ready: Vec<usize> = self.ready_listeners.iter().copied().collect();
+        for index in ready {
+            if !self.serve_listener(index, now) {
+                self.ready_listeners.remove(&index);
+            }
+        }
+        !self.ready_listeners.is_empty()
+    }
+
+    fn note_stall(&mut self, stall: Duration) {
+        for (_, connection) in &mut self.connections {
+            if let Some(tunnel) = connection.tunnel_mut() {
+                tunnel.paths.handle_stall(stall);
+            }
+        }
+    }
+}
