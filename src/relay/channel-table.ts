@@ -114,9 +114,12 @@ export class ChannelTable {
     channel.agent.channels.delete(channel.connector.key);
     channel.connector.channels.delete(channel.agent.key);
     this.#size--;
-    if (channel.connectorClientId !== undefined) {
-      this.#context.push({ type: "close-channel", channel: channel.agentRelayId });
-    }
+    // One that was never opened has nobody else to give its ids back.
+    const ids =
+      channel.connectorClientId === undefined
+        ? [channel.agentRelayId, channel.connectorRelayId]
+        : [channel.agentRelayId];
+    for (const id of ids) this.#context.push({ type: "close-channel", channel: id });
   }
 
   #hasRoom(peer: Peer): boolean {

@@ -17,7 +17,7 @@ use crate::id::{ConnectionHandle, PairId, WireId};
 use crate::tls::TlsContext;
 
 use super::drive::close;
-use super::plane::{PairChannel, Plane, Target, unix_time};
+use super::plane::{PairChannel, Plane, Source, Target, unix_time};
 
 impl Plane {
     pub(super) fn apply(&mut self, command: Command, now: Instant) {
@@ -137,6 +137,7 @@ impl Plane {
         let leg = Leg { remote, port, src_ip: None, ping_deadline: None };
         let connection = Connection::new(handle, quic, false, Kind::Leg(leg), Meter::new());
         let key = self.insert(connection, id);
+        self.dialled_legs.push(key);
         self.mark_dirty(key);
     }
 
@@ -186,7 +187,7 @@ impl Plane {
             let (remote, port, src_ip) = (leg.remote, leg.port, leg.src_ip);
             if self.is_relay() {
                 self.channels.set_leg_address(handle, Some(remote));
-                self.sources.insert(remote, (port, src_ip));
+                self.sources.insert(remote, Source { leg: handle, port, src_ip });
             }
         }
         self.start_keepalive(key, now);
@@ -245,11 +246,13 @@ impl Plane {
             let ids = self.channels.relay_ids(channel);
             self.channels.close(channel);
             ids.into_iter().flatten().for_each(|id| self.shared.release_id(id));
+            // One that was issued and never opened.
+            self.shared.release_id(channel);
             return;
         }
+        self.shared.release_id(channel);
         let Some(Target::Channel(pair)) = self.ids.get(&channel).copied() else { return };
         self.ids.remove(&channel);
-        self.shared.release_id(channel);
         if let Some(entry) = self.pairs.get_mut(&pair) {
             entry.channels.retain(|it| it.receive_id != channel);
             if entry.channels.is_empty() && entry.tunnels.is_empty() {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::connection::{CONTROL_STREAM, Connection, Ending, Kind, Stage};
 use crate::event::{ClosedBy, Event, PathChange};
-use crate::id::PairId;
+use crate::id::{ConnectionHandle, PairId};
 use crate::path::PathSetEvent;
 use crate::tls::refusal_of;
 
@@ -339,9 +339,9 @@ impl Plane {
         match &connection.kind {
             Kind::Leg(leg) if self.is_relay() => {
                 self.channels.set_leg_address(connection.handle, None);
-                self.forget_source(leg.remote);
+                self.forget_source(leg.remote, connection.handle);
             }
-            Kind::Leg(_) => {}
+            Kind::Leg(_) => self.dialled_legs.retain(|dialled| *dialled != key),
             Kind::Tunnel(tunnel) => {
                 if let Some(initial) = &tunnel.initial {
                     self.initials.remove(initial);
@@ -359,12 +359,8 @@ impl Plane {
 
     /// Forgets how a leg's address is reached, unless another leg is there: a client opens its next leg
     /// from the same socket.
-    fn forget_source(&mut self, remote: SocketAddr) {
-        let is_used = self.connections.iter().any(|(_, connection)| match &connection.kind {
-            Kind::Leg(leg) => leg.remote == remote && connection.stage == Stage::Admitted,
-            Kind::Tunnel(_) => false,
-        });
-        if !is_used {
+    fn forget_source(&mut self, remote: SocketAddr, leg: ConnectionHandle) {
+        if self.sources.get(&remote).is_some_and(|source| source.leg == leg) {
             self.sources.remove(&remote);
         }
     }

@@ -69,7 +69,7 @@ impl Plane {
     ) {
         let Some(run) = run else { return };
         let (port, src_ip) = match self.sources.get(&run.destination) {
-            Some(source) => *source,
+            Some(source) => (source.port, source.src_ip),
             None => (port, None),
         };
         if let (Some(port), Some(octets)) = (self.ports.get_mut(port), train.get(run.octets)) {

@@ -64,6 +64,14 @@ pub(super) struct PairChannel {
     pub(super) receive_id: WireId,
 }
 
+/// How a leg's address is reached: by the socket and the own address that its packets came to.
+#[derive(Clone, Copy)]
+pub(super) struct Source {
+    pub(super) leg: ConnectionHandle,
+    pub(super) port: usize,
+    pub(super) src_ip: Option<IpAddr>,
+}
+
 /// The counters that are not somebody else's.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counters {
@@ -112,7 +120,9 @@ pub(crate) struct Plane {
     pub(super) pairs: HashMap<PairId, Pair>,
     pub(super) channels: ChannelTable,
     /// The own address that a leg's packets came to, for multi-homed relays.
-    pub(super) sources: HashMap<SocketAddr, (usize, Option<IpAddr>)>,
+    pub(super) sources: HashMap<SocketAddr, Source>,
+    /// The legs that this side dialled.
+    pub(super) dialled_legs: Vec<usize>,
     pub(super) tls: Option<TlsContext>,
     pub(super) retry: Retry,
     pub(super) resets: StatelessReset,
@@ -185,6 +195,7 @@ impl Plane {
             pairs: HashMap::new(),
             channels: ChannelTable::new(),
             sources: HashMap::new(),
+            dialled_legs: Vec::new(),
             tls: None,
             retry: Retry::new(config.reset_key, RETRY_RATES, now),
             resets: StatelessReset::new(config.reset_key, RESET_RATES, now),

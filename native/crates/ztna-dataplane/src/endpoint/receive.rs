@@ -233,13 +233,19 @@ impl Plane {
 
     /// A short header with an unknown id may be a stateless reset of the leg with that relay.
     fn give_to_leg_of(&mut self, meta: &RecvMeta, packet: &mut [u8], now: Instant) {
-        let key = self.connections.iter().find_map(|(key, connection)| match &connection.kind {
-            Kind::Leg(leg) if leg.remote == meta.addr => Some(key),
-            Kind::Leg(_) | Kind::Tunnel(_) => None,
-        });
-        match key {
-            Some(key) => self.give_to_leg(key, meta, packet, now),
-            None => self.counters.dropped_unknown_id += 1,
+        let legs = self.dialled_legs.iter().copied();
+        let legs: Vec<usize> = legs
+            .filter(|key| match self.connections.get(*key).map(|it| &it.kind) {
+                Some(Kind::Leg(leg)) => leg.remote == meta.addr,
+                Some(Kind::Tunnel(_)) | None => false,
+            })
+            .collect();
+        if legs.is_empty() {
+            self.counters.dropped_unknown_id += 1;
+        }
+        for key in legs {
+            // QUIC deciphers in place: each leg reads a copy of its own.
+            self.give_to_leg(key, meta, &mut packet.to_vec(), now);
         }
     }
 
