@@ -130,11 +130,13 @@ fn parse_v6(packet: &[u8]) -> Option<IpPacket> {
             }
             FRAGMENT if fragment.is_none() => {
                 let fragmentation = u16_at(packet, transport + 2)?;
-                fragment = Some(Fragment {
+                let piece = Fragment {
                     identification: u32_at(packet, transport + 4)?,
                     offset: usize::from(fragmentation & 0xFFF8),
                     more: fragmentation & 1 != 0,
-                });
+                };
+                // An atomic fragment is a whole packet (RFC 6946).
+                fragment = Some(piece).filter(|piece| piece.more || piece.offset > 0);
                 8
             }
             ROUTING | FRAGMENT => return None,
@@ -150,8 +152,9 @@ fn parse_v6(packet: &[u8]) -> Option<IpPacket> {
             break;
         }
     }
-    // An atomic fragment is a whole packet (RFC 6946).
-    let fragment = fragment.filter(|fragment| fragment.more || fragment.offset > 0);
+    if fragment.is_none() && is_extension(protocol) {
+        return None;
+    }
     Some(IpPacket {
         source: source.into(),
         destination: destination.into(),
@@ -160,6 +163,10 @@ fn parse_v6(packet: &[u8]) -> Option<IpPacket> {
         total,
         fragment,
     })
+}
+
+const fn is_extension(protocol: u8) -> bool {
+    matches!(protocol, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS)
 }
 
 fn is_host(address: IpAddr) -> bool {
@@ -191,12 +198,26 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_chain_of_extension_headers_ends() {
-        let chain: Vec<u8> = [HOP_BY_HOP, 0, 1, 4, 0, 0, 0, 0].repeat(200);
+    fn a_chain_of_extension_headers_has_an_end() {
+        let chain = |headers: usize| {
+            let mut chain = [HOP_BY_HOP, 0, 1, 4, 0, 0, 0, 0].repeat(headers);
+            chain[(headers - 1) * 8] = TCP;
+            v6(HOP_BY_HOP, &chain)
+        };
 
-        let parsed = parse(&v6(HOP_BY_HOP, &chain)).unwrap();
+        assert_eq!(parse(&chain(EXTENSION_HEADERS_MAX)).map(|it| it.protocol), Ok(TCP));
+        assert_eq!(parse(&chain(EXTENSION_HEADERS_MAX + 1)), Err(IpError::Malformed));
+    }
 
-        assert_eq!(parsed.protocol, HOP_BY_HOP);
+    #[test]
+    fn extension_headers_behind_an_atomic_fragment_are_walked() {
+        let headers = [DESTINATION_OPTIONS, 0, 0, 0, 0, 0, 0, 7, UDP, 0, 1, 4, 0, 0, 0, 0];
+        let cut = [HOP_BY_HOP, 0, 0, 0, 0, 0, 0, 7, UDP, 1, 1, 4, 0, 0, 0, 0];
+
+        let parsed = parse(&v6(FRAGMENT, &headers)).unwrap();
+
+        assert_eq!((parsed.fragment, parsed.protocol, parsed.transport), (None, UDP, 56));
+        assert_eq!(parse(&v6(FRAGMENT, &cut)), Err(IpError::Malformed));
     }
 
     #[test]
