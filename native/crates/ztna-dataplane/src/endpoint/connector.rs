@@ -127,7 +127,10 @@ impl Plane {
         let oldest = others
             .into_iter()
             .filter_map(|key| self.flows.slab.get(key).map(|flow| (key, flow)))
-            .filter(|(_, flow)| flow.kind != FlowKind::Tcp && flow.stage == Stage::Open)
+            .filter(|(_, flow)| {
+                // One that still waits for its answer has sent and may be evicted too.
+                flow.kind != FlowKind::Tcp && matches!(flow.stage, Stage::Open | Stage::Opening)
+            })
             .min_by_key(|(_, flow)| flow.last_used)
             .map(|(key, _)| key);
         if let Some(oldest) = oldest {
