@@ -313,7 +313,6 @@ impl Plane {
         let Some(flow) = self.flows.slab.get_mut(key) else { return };
         flow.stage = Stage::Open;
         flow.deadline = None;
-        flow.last_used = now;
         let (stream, tunnel) = (flow.up.stream, flow.tunnel);
         match &mut flow.local {
             Local::Terminated(link, id) => {
