@@ -8,36 +8,25 @@
 import { isIP } from "node:net";
 import { z } from "zod";
 import { identityConfigFields } from "../policy/identity-config.ts";
-import { formatIp, parseHostPort, parseIp, parseSocketAddress } from "../protocol/address.ts";
+import { formatIp, parseIp } from "../protocol/address.ts";
+import {
+  hostPortField,
+  listenAddressField,
+  logLevelField,
+  metricsField,
+  relayField,
+  serviceNameField,
+} from "../protocol/config-fields.ts";
 import { SERVICES_PER_AGENT_MAX, SESSIONS_PER_AGENT_MAX } from "../protocol/limits.ts";
-import { isServiceName } from "../protocol/service-name.ts";
 import { parseForward } from "./forward-spec.ts";
 import { parseIpv4, parseIpv4Network } from "./ipv4-network.ts";
 import { IPV4_POOL_DEFAULT } from "./service-map.ts";
 
-/** Port 0 lets the system choose one. */
-const listenAddress = z
-  .string()
-  .refine(
-    (text) => parseSocketAddress(text.replace(/:0$/, ":1")) !== undefined,
-    "expected an address and a port, as in 127.0.0.1:1080",
-  );
+const listenAddress = listenAddressField("127.0.0.1:1080");
 
-const hostPort = z
-  .string()
-  .refine(
-    (text) => parseHostPort(text) !== undefined,
-    "expected a host and a port, as in relay.example:4433",
-  );
+const hostPort = hostPortField("relay.example:4433");
 
-const serviceName = z
-  .string()
-  .refine(isServiceName, "expected 1 to 63 lower-case letters, digits and inner hyphens");
-
-const relay = z.union([
-  hostPort,
-  z.strictObject({ address: hostPort, name: z.string().min(1).max(253).optional() }).readonly(),
-]);
+const relay = relayField(hostPort);
 
 /** A pool needs room for the device's own address, and 65,536 addresses are enough. */
 const POOL_PREFIX_MIN = 12;
@@ -101,9 +90,9 @@ export const agentConfigSchema = z
     /** Virtual addresses of services; moved as a whole when the host uses it for something else. */
     ipv4Pool: ipv4Pool.default(IPV4_POOL_DEFAULT),
     /** Service → the virtual addresses that it always has. */
-    pins: z.record(serviceName, pin).default({}),
+    pins: z.record(serviceNameField, pin).default({}),
     /** Services whose tunnels are opened before anyone asks, beside those used last. */
-    warm: z.array(serviceName).max(16).default([]),
+    warm: z.array(serviceNameField).max(16).default([]),
     controlSocket: z.string().min(1).max(100).optional(),
     stateDir: z.string().min(1).optional(),
     limits: z
@@ -112,15 +101,8 @@ export const agentConfigSchema = z
         sessions: z.int().min(1).max(SESSIONS_PER_AGENT_MAX).default(SESSIONS_PER_AGENT_MAX),
       })
       .prefault({}),
-    metrics: z
-      .strictObject({
-        /** `off` serves none. */
-        listen: z.union([z.literal("off"), listenAddress]).default("127.0.0.1:9092"),
-        /** Names beside addresses and `localhost` that a request may carry in `Host`. */
-        allowedHosts: z.array(z.string().min(1)).max(64).default([]),
-      })
-      .prefault({}),
-    logLevel: z.enum(["trace", "debug", "info", "warn", "error"]).default("info"),
+    metrics: metricsField(listenAddress, "127.0.0.1:9092"),
+    logLevel: logLevelField,
   })
   .superRefine(({ pins }, context) => {
     const [address] = pinnedTwice(pins);

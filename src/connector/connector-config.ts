@@ -6,7 +6,14 @@
  */
 import { z } from "zod";
 import { identityConfigFields } from "../policy/identity-config.ts";
-import { parseHostPort, parseSocketAddress } from "../protocol/address.ts";
+import {
+  hostPortField,
+  listenAddressField,
+  logLevelField,
+  metricsField,
+  relayField,
+  serviceNameField,
+} from "../protocol/config-fields.ts";
 import {
   CHANNELS_PER_CONNECTOR_LEG_MAX,
   PORTS_PER_SERVICE_MAX,
@@ -16,33 +23,14 @@ import {
   WEIGHT_MIN,
 } from "../protocol/limits.ts";
 import type { RegisteredService } from "../protocol/messages.ts";
-import { isServiceName } from "../protocol/service-name.ts";
 import { parseBackend } from "./backend-spec.ts";
 import { SERVICES_JSON_BYTES_MAX, servicesBytes } from "./registration.ts";
 
-/** Port 0 lets the system choose one. */
-const listenAddress = z
-  .string()
-  .refine(
-    (text) => parseSocketAddress(text.replace(/:0$/, ":1")) !== undefined,
-    "expected an address and a port, as in 0.0.0.0:4434",
-  );
+const listenAddress = listenAddressField("0.0.0.0:4434");
 
-const hostPort = z
-  .string()
-  .refine(
-    (text) => parseHostPort(text) !== undefined,
-    "expected a host and a port, as in db.internal:5432",
-  );
+const hostPort = hostPortField("db.internal:5432");
 
-const serviceName = z
-  .string()
-  .refine(isServiceName, "expected 1 to 63 lower-case letters, digits and inner hyphens");
-
-const relay = z.union([
-  hostPort,
-  z.strictObject({ address: hostPort, name: z.string().min(1).max(253).optional() }).readonly(),
-]);
+const relay = relayField(hostPort);
 
 const port = z
   .strictObject({
@@ -56,7 +44,7 @@ const port = z
 
 const service = z
   .strictObject({
-    name: serviceName,
+    name: serviceNameField,
     ports: z
       .array(port)
       .min(1)
@@ -99,7 +87,7 @@ export const connectorConfigSchema = z
         "expected each service once",
       ),
     /** Short form: the one service that is provided. */
-    service: serviceName.optional(),
+    service: serviceNameField.optional(),
     /** Short form: where that service is. */
     backend: z.union([backendSpec, z.array(backendSpec).min(1)]).optional(),
     health: z
@@ -114,15 +102,8 @@ export const connectorConfigSchema = z
     limits: z
       .strictObject({ sessions: z.int().min(1).default(CHANNELS_PER_CONNECTOR_LEG_MAX) })
       .prefault({}),
-    metrics: z
-      .strictObject({
-        /** `off` serves none. */
-        listen: z.union([z.literal("off"), listenAddress]).default("127.0.0.1:9091"),
-        /** Names beside addresses and `localhost` that a request may carry in `Host`. */
-        allowedHosts: z.array(z.string().min(1)).max(64).default([]),
-      })
-      .prefault({}),
-    logLevel: z.enum(["trace", "debug", "info", "warn", "error"]).default("info"),
+    metrics: metricsField(listenAddress, "127.0.0.1:9091"),
+    logLevel: logLevelField,
   })
   .superRefine((config, context) => {
     const complaint = complaintAboutServices(config);

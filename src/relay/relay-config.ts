@@ -6,7 +6,13 @@
  */
 import { z } from "zod";
 import { identityConfigFields } from "../policy/identity-config.ts";
-import { parseHostPort, parseSocketAddress } from "../protocol/address.ts";
+import { parseSocketAddress } from "../protocol/address.ts";
+import {
+  hostPortField,
+  listenAddressField,
+  logLevelField,
+  metricsField,
+} from "../protocol/config-fields.ts";
 import {
   AGENT_FRAMES_BURST,
   AGENT_FRAMES_PER_SECOND,
@@ -20,20 +26,9 @@ import {
   SESSIONS_PER_AGENT_MAX,
 } from "../protocol/limits.ts";
 
-/** Port 0 lets the system choose one. */
-const listenAddress = z
-  .string()
-  .refine(
-    (text) => parseSocketAddress(text.replace(/:0$/, ":1")) !== undefined,
-    "expected an address and a port, as in 0.0.0.0:4433",
-  );
+const listenAddress = listenAddressField("0.0.0.0:4433");
 
-const hostPort = z
-  .string()
-  .refine(
-    (text) => parseHostPort(text) !== undefined,
-    "expected a host and a port, as in relay.example:4433",
-  );
+const hostPort = hostPortField("relay.example:4433");
 
 const pattern = z.string().min(1).max(512);
 
@@ -119,15 +114,8 @@ export const relayConfigSchema = z.strictObject({
   limits,
   /** Where what must last is kept; without it nothing outlives the process. */
   dataDir: z.string().min(1).optional(),
-  metrics: z
-    .strictObject({
-      /** `off` serves none. */
-      listen: z.union([z.literal("off"), listenAddress]).default("127.0.0.1:9090"),
-      /** Names beside addresses and `localhost` that a request may carry in `Host`. */
-      allowedHosts: z.array(z.string().min(1)).max(64).default([]),
-    })
-    .prefault({}),
-  logLevel: z.enum(["trace", "debug", "info", "warn", "error"]).default("info"),
+  metrics: metricsField(listenAddress, "127.0.0.1:9090"),
+  logLevel: logLevelField,
 });
 
 export type RelayConfig = z.output<typeof relayConfigSchema>;
