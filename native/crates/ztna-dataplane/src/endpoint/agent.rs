@@ -105,14 +105,12 @@ impl Plane {
         flow.stage = Stage::Waiting;
         flow.deadline = Some(now + WAITING_MAX);
         self.want_sweep(now);
-        if tunnel.is_some() {
-            // It waits for a path that policy allows.
-            let waiting = || Waiting { flows: Vec::new(), asked: now };
-            self.agent.waiting.entry(Rc::clone(&service)).or_insert_with(waiting);
-        }
 
         let waiting = self.agent.waiting.entry(Rc::clone(&service)).or_insert_with(|| {
-            self.events.push(Event::Wanted { service: service.to_string() });
+            // With a tunnel it waits for a path that policy allows: nobody need be asked.
+            if tunnel.is_none() {
+                self.events.push(Event::Wanted { service: service.to_string() });
+            }
             Waiting { flows: Vec::new(), asked: now }
         });
         if tunnel.is_none() && now >= waiting.asked + WANTED_INTERVAL {
