@@ -17,6 +17,13 @@ export async function namespacesUnavailable(): Promise<string | undefined> {
   return undefined;
 }
 
+export interface Tunnel {
+  readonly mtu: number;
+  /** "address/prefix". */
+  readonly addresses: readonly string[];
+  readonly routes: readonly string[];
+}
+
 export class Network {
   readonly #namespaces: string[] = [];
   #links = 0;
@@ -58,6 +65,14 @@ export class Network {
     const far = `link${this.#links}`;
     await this.#link(a.host, b.host, far, a.addresses);
     await this.#addAddresses(b.host, far, b.addresses);
+  }
+
+  /** Makes a TUN device that waits for whoever opens it, with the addresses and routes of a tunnel. */
+  async addTun(host: string, device: string, tunnel: Tunnel): Promise<void> {
+    await this.#ip(host, "tuntap", "add", device, "mode", "tun");
+    await this.#ip(host, "link", "set", device, "mtu", String(tunnel.mtu));
+    await this.#addAddresses(host, device, tunnel.addresses);
+    for (const route of tunnel.routes) await this.#ip(host, "route", "add", route, "dev", device);
   }
 
   /** Gives `device` of one host to another, with addresses, and brings it up. */
