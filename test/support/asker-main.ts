@@ -32,7 +32,7 @@ async function overTcp(): Promise<{ own: number; foreign: number }> {
 }
 
 async function overUdp(): Promise<{ own: number; foreign: number }> {
-  const client = await UdpClient.open(host, Number(port), Number(localPort));
+  const client = await UdpClient.open(host, Number(port), { localPort: Number(localPort) });
   for (let turn = 0; turn < sent; turn += 1) {
     client.send(marker);
     await Bun.sleep(1);
