@@ -1,20 +1,8 @@
+import type { LegEvent } from "../leg/leg-event.ts";
+
 /** What the agent tells people: one value for each line of its log. */
 export type AgentEvent =
-  | {
-      readonly type: "relay-ready";
-      readonly relay: string;
-      readonly observed: string;
-      readonly newEpoch: boolean;
-    }
-  | { readonly type: "relay-lost"; readonly relay: string; readonly reason: string }
-  | {
-      readonly type: "relay-attempt-failed";
-      readonly relay: string;
-      readonly reason: string;
-      /** Whether the relay did not prove itself: worth a warning. */
-      readonly refused: boolean;
-    }
-  | { readonly type: "relay-draining"; readonly relay: string; readonly deadlineMs: number }
+  | LegEvent
   | { readonly type: "services-left-out"; readonly relay: string; readonly count: number }
   | {
       readonly type: "service-granted";
@@ -34,4 +22,6 @@ export type AgentEvent =
       readonly code: string;
       readonly reason: string;
     }
+  /** A connector broke the protocol. */
+  | { readonly type: "tunnel-violation"; readonly peer: string; readonly reason: string }
   | { readonly type: "tunnel-silent"; readonly peer: string; readonly silent: boolean };

@@ -24,24 +24,25 @@ import type {
   TunnelSilentEvent,
 } from "../leg/endpoint-port.ts";
 import type { JudgePeer } from "../leg/judge.ts";
-import { type LegOutput, RelayLeg } from "../leg/relay-leg.ts";
+import {
+  type ConfiguredRelay,
+  newRelaySlot,
+  RelayLegs,
+  type RelayNews,
+  type RelaySlot,
+} from "../leg/relay-legs.ts";
 import type { LegMessage, OfferedService } from "../protocol/messages.ts";
 import type { AgentEvent } from "./agent-event.ts";
 import type { Relays } from "./relays.ts";
 import { ServiceCatalog } from "./service-catalog.ts";
 import { SessionBook } from "./session-book.ts";
 import { TunnelBook } from "./tunnel-book.ts";
-
-export interface AgentRelay {
-  /** "host:port" as configured. */
-  readonly name: string;
-  readonly judge: JudgePeer;
-}
+import { PROTOCOL_VIOLATION } from "./tunnel-report.ts";
 
 export interface AgentStateOptions {
   readonly instance: string;
   readonly software: string;
-  readonly relays: readonly AgentRelay[];
+  readonly relays: readonly ConfiguredRelay[];
   readonly judgeConnector: JudgePeer;
   readonly issueConnection: () => ConnectionHandle;
   readonly issueChannelId: () => string;
@@ -83,7 +84,7 @@ const OUTPUTS_PER_STEP_MAX = 2000;
 const FEATURES: readonly string[] = [];
 
 export class AgentState implements StateMachine<AgentInput, AgentOutput> {
-  readonly #relays: RelaySlot[];
+  readonly #legs: RelayLegs<AgentRelaySlot>;
   readonly #servicesMax: number;
   readonly #tunnels: TunnelBook;
   readonly #sessions: SessionBook;
@@ -97,47 +98,47 @@ export class AgentState implements StateMachine<AgentInput, AgentOutput> {
 
   constructor(options: AgentStateOptions, now: Instant) {
     const { relays, servicesMax } = options;
+    const withFeatures = { ...options, features: FEATURES };
     this.#servicesMax = servicesMax;
     this.#now = now;
-    this.#relays = relays.map(({ name, judge }) => ({
-      name,
-      leg: new RelayLeg({ ...options, features: FEATURES, judgeRelay: judge }, now),
-      catalog: new ServiceCatalog(servicesMax),
-      observed: undefined,
-      lastFailure: undefined,
-    }));
-    this.#tunnels = new TunnelBook({ ...options, features: FEATURES });
+    this.#legs = new RelayLegs(
+      relays.map((relay) => ({
+        ...newRelaySlot(relay, withFeatures, now),
+        catalog: new ServiceCatalog(servicesMax),
+      })),
+    );
+    this.#tunnels = new TunnelBook(withFeatures);
     this.#sessions = new SessionBook(options, this.#relayView(), this.#tunnels);
   }
 
   /** For `status`: a view that changes with the machine, not a copy. */
   get view(): AgentView {
-    return { relays: this.#relays, sessions: this.#sessions };
+    return { relays: this.#legs.slots, sessions: this.#sessions };
   }
 
   handleInput(input: AgentInput, now: Instant): void {
     this.#beginStep(now);
     switch (input.type) {
       case "start":
-        for (const { leg } of this.#relays) leg.handleStart(now);
+        this.#legs.handleStart(now);
         break;
       case "wanted":
         this.#sessions.want(input.service, now);
         break;
       case "handshake":
         if (input.kind === "tunnel") this.#tunnels.handleHandshake(input, now);
-        else this.#legOf(input.connection)?.handleHandshake(input);
+        else this.#legs.handleHandshake(input);
         break;
       case "control":
         this.#tunnels.handleControl(input, now);
-        this.#legOf(input.connection)?.handleControl(input, now);
+        this.#legs.handleControl(input, now);
         break;
       case "closed":
         this.#tunnels.handleClosed(input);
-        this.#legOf(input.connection)?.handleClosed(input, now);
+        this.#legs.handleClosed(input, now);
         break;
       case "leg-silent":
-        this.#legOf(input.connection)?.handleLegSilent(input, now);
+        this.#legs.handleLegSilent(input, now);
         break;
       case "tunnel-silent":
         this.#tunnels.handleSilent(input, now);
@@ -153,7 +154,7 @@ export class AgentState implements StateMachine<AgentInput, AgentOutput> {
 
   handleTimeout(now: Instant): void {
     this.#beginStep(now);
-    for (const { leg } of this.#relays) leg.handleTimeout(now);
+    this.#legs.handleTimeout(now);
     this.#tunnels.handleTimeout(now);
     this.#settle(now);
     this.#sessions.handleTimeout(now);
@@ -170,28 +171,25 @@ export class AgentState implements StateMachine<AgentInput, AgentOutput> {
 
   pollTimeout(): Instant | undefined {
     if (this.#outputs.length > 0) return this.#now;
-    const legs = this.#relays.map(({ leg }) => leg.pollTimeout());
-    const due = [...legs, this.#tunnels.pollTimeout(), this.#sessions.pollTimeout()];
+    const parts = [this.#legs, this.#tunnels, this.#sessions];
+    const due = parts.map((part) => part.pollTimeout());
     return earliest(...due.filter((at) => at !== undefined));
   }
 
   #relayView(): Relays {
+    const { slots } = this.#legs;
     return {
-      count: this.#relays.length,
-      leg: (relay) => this.#relays[relay]?.leg.connection,
-      lists: (relay, service) => this.#relays[relay]?.catalog.has(service) ?? false,
-      request: (relay, body, now) => this.#relays[relay]?.leg.request(body, now),
-      send: (relay, message) => this.#relays[relay]?.leg.send(message),
+      count: slots.length,
+      leg: (relay) => slots[relay]?.leg.connection,
+      lists: (relay, service) => slots[relay]?.catalog.has(service) ?? false,
+      request: (relay, body, now) => slots[relay]?.leg.request(body, now),
+      send: (relay, message) => slots[relay]?.leg.send(message),
     };
   }
 
   #beginStep(now: Instant): void {
     this.#now = now;
     this.#outputsLeft = OUTPUTS_PER_STEP_MAX;
-  }
-
-  #legOf(connection: ConnectionHandle): RelayLeg | undefined {
-    return this.#relays.find(({ leg }) => leg.owns(connection))?.leg;
   }
 
   /**
@@ -208,14 +206,15 @@ export class AgentState implements StateMachine<AgentInput, AgentOutput> {
   }
 
   #settleLegs(now: Instant): boolean {
-    for (const [index, slot] of this.#relays.entries()) {
-      const output = slot.leg.pollOutput();
-      if (output === undefined) continue;
+    const output = this.#legs.pollOutput();
+    if (output === undefined) return false;
 
-      this.#handleLeg(index, slot, output, now);
-      return true;
+    if (output.type === "command" || output.type === "dial" || output.type === "event") {
+      this.#outputs.push(output);
+    } else {
+      this.#handleNews(output, now);
     }
-    return false;
+    return true;
   }
 
   #settleSessions(): boolean {
@@ -236,84 +235,58 @@ export class AgentState implements StateMachine<AgentInput, AgentOutput> {
     if (report.type === "silent") {
       const { pair, silent } = report;
       this.#emit({ type: "tunnel-silent", peer: pair.identity, silent });
+    } else if (report.type === "pair-lost" && report.failure.code === PROTOCOL_VIOLATION) {
+      const { pair, failure } = report;
+      this.#emit({ type: "tunnel-violation", peer: pair.identity, reason: failure.reason });
     }
     this.#sessions.handleReport(report, now);
     return true;
   }
 
-  #handleLeg(index: number, slot: RelaySlot, output: LegOutput, now: Instant): void {
-    switch (output.type) {
-      case "command":
-        this.#outputs.push(output);
+  #handleNews(news: RelayNews, now: Instant): void {
+    const { relay } = news;
+    switch (news.type) {
+      case "ready":
+        this.#legs.slots[relay]?.catalog.handleNewLeg();
+        if (!news.newEpoch) this.#tunnels.handleNewLeg(relay, news.connection);
+        this.#sessions.handleRelayReady(relay, news.newEpoch, now);
         return;
-      case "dial":
-        this.#outputs.push({ ...output, relay: index });
-        return;
-      case "ready": {
-        const { connection, welcome, newEpoch } = output;
-        slot.catalog.handleNewLeg();
-        slot.observed = welcome.observed;
-        slot.lastFailure = undefined;
-        const { observed } = welcome;
-        this.#emit({ type: "relay-ready", relay: slot.name, observed, newEpoch });
-        if (!newEpoch) this.#tunnels.handleNewLeg(index, connection);
-        this.#sessions.handleRelayReady(index, newEpoch, now);
-        return;
-      }
       case "lost":
-        slot.lastFailure = output.reason;
-        this.#emit({ type: "relay-lost", relay: slot.name, reason: output.reason });
         return;
-      case "attempt-failed": {
-        const { reason, refused } = output;
-        slot.lastFailure = reason;
-        this.#emit({ type: "relay-attempt-failed", relay: slot.name, reason, refused });
-        return;
-      }
       case "answered":
-        this.#sessions.handleAnswer(index, output.request, output.answer, now);
+        this.#sessions.handleAnswer(relay, news.request, news.answer, now);
         return;
       case "unanswered":
-        this.#sessions.handleUnanswered(index, output.request, output.reason, now);
+        this.#sessions.handleUnanswered(relay, news.request, news.reason, now);
         return;
       case "late-answer":
-        this.#sessions.handleLateAnswer(index, output.answer);
+        this.#sessions.handleLateAnswer(relay, news.answer);
         return;
       case "message":
-        this.#handleMessage(index, slot, output.message, now);
+        this.#handleMessage(relay, news.message, now);
         return;
     }
   }
 
-  #handleMessage(index: number, slot: RelaySlot, message: LegMessage, now: Instant): void {
+  #handleMessage(relay: number, message: LegMessage, now: Instant): void {
     switch (message.type) {
       case "services":
-        this.#handleServices(slot, message, now);
+        this.#handleServices(relay, message, now);
         return;
       case "session-renew":
-        this.#sessions.handleRenew(index, message.session, message.leaseMs, now);
+        this.#sessions.handleRenew(relay, message.session, message.leaseMs, now);
         return;
       case "session-close":
-        this.#sessions.handleClose(index, message, now);
+        this.#sessions.handleClose(relay, message, now);
         return;
-      case "observed":
-        slot.observed = message.address;
-        return;
-      case "drain": {
-        const { deadlineMs } = message;
-        this.#emit({ type: "relay-draining", relay: slot.name, deadlineMs });
-        return;
-      }
       default:
         return;
     }
   }
 
-  #handleServices(
-    slot: RelaySlot,
-    message: Extract<LegMessage, { type: "services" }>,
-    now: Instant,
-  ) {
+  #handleServices(relay: number, message: Extract<LegMessage, { type: "services" }>, now: Instant) {
+    const slot = this.#legs.slots[relay];
+    if (slot === undefined) return;
     const outcome = slot.catalog.handle(message);
     if (outcome === "gap") slot.leg.reconnect("a part of the list of services is missing", now);
     if (outcome !== "applied") return;
@@ -335,7 +308,7 @@ export class AgentState implements StateMachine<AgentInput, AgentOutput> {
     const services = new Map(
       [...this.#published].filter(([name]) => this.#isListed(name) || this.#sessions.holds(name)),
     );
-    for (const { catalog } of this.#relays) {
+    for (const { catalog } of this.#legs.slots) {
       for (const service of catalog.services) {
         const full = services.size >= this.#servicesMax && !services.has(service.name);
         if (!full) services.set(service.name, service);
@@ -345,7 +318,7 @@ export class AgentState implements StateMachine<AgentInput, AgentOutput> {
   }
 
   #isListed(service: string): boolean {
-    return this.#relays.some(({ catalog }) => catalog.has(service));
+    return this.#legs.slots.some(({ catalog }) => catalog.has(service));
   }
 
   #emit(event: AgentEvent): void {
@@ -354,16 +327,10 @@ export class AgentState implements StateMachine<AgentInput, AgentOutput> {
 }
 
 export interface AgentView {
-  readonly relays: readonly Readonly<RelaySlot>[];
+  readonly relays: readonly Readonly<AgentRelaySlot>[];
   readonly sessions: Pick<SessionBook, "accesses">;
 }
 
-export interface RelaySlot {
-  readonly name: string;
-  readonly leg: RelayLeg;
+interface AgentRelaySlot extends RelaySlot {
   readonly catalog: ServiceCatalog;
-  /** This agent's address as the relay sees it. */
-  observed: string | undefined;
-  /** Why the relay is not connected. */
-  lastFailure: string | undefined;
 }

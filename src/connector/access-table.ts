@@ -11,6 +11,7 @@
  * - **A pair without sessions is forgotten** after {@link PAIR_LINGER}, with its tunnel and channels.
  */
 import { after, type Duration, type Instant, isDue, ms, seconds } from "../base/time.ts";
+import { describeClose, isViolation } from "../leg/closing.ts";
 import {
   type ClosedEvent,
   type ConnectionHandle,
@@ -203,6 +204,12 @@ export class AccessTable {
     this.#commands.push({ type: "close-connection", connection, code: CloseCode[code], reason });
   }
 
+  /** The agent broke the protocol. */
+  violate(tunnel: TunnelOfPair, reason: string): void {
+    this.#tellViolation(tunnel.pair, reason);
+    this.closeTunnel(tunnel, "PROTOCOL_VIOLATION", reason);
+  }
+
   closeTunnelsWhere(matches: PeerTest, code: CloseCodeName, reason: string): void {
     for (const pair of [...this.#byTunnel.values()]) {
       const { tunnel } = pair;
@@ -212,10 +219,13 @@ export class AccessTable {
     }
   }
 
-  handleClosed({ connection }: Pick<ClosedEvent, "connection">): void {
-    const pair = this.#byTunnel.get(connection);
-    this.#byTunnel.delete(connection);
-    if (pair !== undefined) pair.tunnel = undefined;
+  handleClosed(event: ClosedEvent): void {
+    const pair = this.#byTunnel.get(event.connection);
+    if (pair === undefined) return;
+
+    this.#byTunnel.delete(event.connection);
+    pair.tunnel = undefined;
+    if (isViolation(event)) this.#tellViolation(pair, describeClose(event));
   }
 
   handleFlow({ tunnel, service, change, bytesUp, bytesDown }: FlowEvent): void {
@@ -309,6 +319,10 @@ export class AccessTable {
       ...{ type: "close-connection", connection, code: CloseCode[code], reason: told },
     });
     this.#events.push({ type: "tunnel-refused", identity, reason });
+  }
+
+  #tellViolation({ identity }: AgentPair, reason: string): void {
+    this.#events.push({ type: "tunnel-violation", identity, reason });
   }
 
   #end(sessions: readonly Session[], reason: string, now: Instant): void {

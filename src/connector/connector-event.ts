@@ -1,20 +1,8 @@
+import type { LegEvent } from "../leg/leg-event.ts";
+
 /** What the connector tells people: one value for each line of its log or its audit trail. */
 export type ConnectorEvent =
-  | {
-      readonly type: "relay-ready";
-      readonly relay: string;
-      readonly observed: string;
-      readonly newEpoch: boolean;
-    }
-  | { readonly type: "relay-lost"; readonly relay: string; readonly reason: string }
-  | {
-      readonly type: "relay-attempt-failed";
-      readonly relay: string;
-      readonly reason: string;
-      /** Whether the relay did not prove itself: worth a warning. */
-      readonly refused: boolean;
-    }
-  | { readonly type: "relay-draining"; readonly relay: string; readonly deadlineMs: number }
+  | LegEvent
   | { readonly type: "registered"; readonly relay: string; readonly services: readonly string[] }
   | {
       readonly type: "registration-rejected";
@@ -44,6 +32,8 @@ export type ConnectorEvent =
     }
   | { readonly type: "tunnel-admitted"; readonly identity: string }
   | { readonly type: "tunnel-refused"; readonly identity: string; readonly reason: string }
+  /** An agent broke the protocol. */
+  | { readonly type: "tunnel-violation"; readonly identity: string; readonly reason: string }
   /** For the audit trail: each service that an agent asked for on its tunnel. */
   | {
       readonly type: "access";

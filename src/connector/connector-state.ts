@@ -13,9 +13,9 @@
  * - **A revocation takes effect in the step that it arrives in**: sessions, tunnels, later handshakes.
  */
 import type { StateMachine } from "../base/state-machine.ts";
-import { after, type Duration, earliest, type Instant, ms, seconds } from "../base/time.ts";
-import type { ConnectionHandle } from "../leg/endpoint-port.ts";
-import { failure, type LegOutput, RelayLeg } from "../leg/relay-leg.ts";
+import { after, type Duration, earliest, type Instant, isDue, ms, seconds } from "../base/time.ts";
+import { failure } from "../leg/relay-leg.ts";
+import { newRelaySlot, RelayLegs, type RelayNews } from "../leg/relay-legs.ts";
 import { parseIdentity } from "../policy/identity.ts";
 import type {
   Failed,
@@ -30,9 +30,9 @@ import type { ConnectorEvent } from "./connector-event.ts";
 import type {
   ConnectorInput,
   ConnectorOutput,
+  ConnectorRelaySlot,
   ConnectorStateOptions,
   ConnectorView,
-  RelaySlot,
 } from "./connector-values.ts";
 import { registerRequest } from "./registration.ts";
 import { RevocationList, type RevokedName } from "./revocation-list.ts";
@@ -50,7 +50,7 @@ const OUTPUTS_PER_STEP_MAX = 2000;
 const FEATURES: readonly string[] = [];
 
 export class ConnectorState implements StateMachine<ConnectorInput, ConnectorOutput> {
-  readonly #relays: RelaySlot[];
+  readonly #legs: RelayLegs<ConnectorRelaySlot>;
   readonly #access: AccessTable;
   readonly #tunnels: TunnelControl;
   readonly #revocations = new RevocationList();
@@ -62,15 +62,14 @@ export class ConnectorState implements StateMachine<ConnectorInput, ConnectorOut
   #services: ReadonlyMap<string, RegisteredService>;
 
   constructor(options: ConnectorStateOptions, now: Instant) {
-    this.#relays = options.relays.map(({ name, judge }) => ({
-      name,
-      leg: new RelayLeg({ ...options, features: FEATURES, judgeRelay: judge }, now),
-      observed: undefined,
-      lastFailure: undefined,
-      registering: undefined,
-      registerAt: undefined,
-      accepted: [],
-    }));
+    this.#legs = new RelayLegs(
+      options.relays.map((relay) => ({
+        ...newRelaySlot(relay, { ...options, features: FEATURES }, now),
+        registering: undefined,
+        registerAt: undefined,
+        accepted: [],
+      })),
+    );
     this.#services = byName(options.services);
     this.#now = now;
     this.#access = new AccessTable(options);
@@ -79,32 +78,32 @@ export class ConnectorState implements StateMachine<ConnectorInput, ConnectorOut
 
   /** For `status` and metrics: a view that changes with the machine, not a copy. */
   get view(): ConnectorView {
-    return { relays: this.#relays, access: this.#access };
+    return { relays: this.#legs.slots, access: this.#access };
   }
 
   handleInput(input: ConnectorInput, now: Instant): void {
     this.#beginStep(now);
     switch (input.type) {
       case "start":
-        for (const { leg } of this.#relays) leg.handleStart(now);
+        this.#legs.handleStart(now);
         break;
       case "services":
         this.#setServices(input.services, now);
         break;
       case "handshake":
-        if (input.kind === "leg") this.#legOf(input.connection)?.handleHandshake(input);
+        if (input.kind === "leg") this.#legs.handleHandshake(input);
         else this.#access.handleHandshake(input, (peer) => this.#revocations.hasLeaf(peer));
         break;
       case "control":
         this.#tunnels.handleControl(input, this.#services, now);
-        this.#legOf(input.connection)?.handleControl(input, now);
+        this.#legs.handleControl(input, now);
         break;
       case "closed":
         this.#access.handleClosed(input);
-        this.#legOf(input.connection)?.handleClosed(input, now);
+        this.#legs.handleClosed(input, now);
         break;
       case "leg-silent":
-        this.#legOf(input.connection)?.handleLegSilent(input, now);
+        this.#legs.handleLegSilent(input, now);
         break;
       case "flow":
         this.#access.handleFlow(input);
@@ -115,9 +114,9 @@ export class ConnectorState implements StateMachine<ConnectorInput, ConnectorOut
 
   handleTimeout(now: Instant): void {
     this.#beginStep(now);
-    for (const [index, { leg, registerAt }] of this.#relays.entries()) {
-      leg.handleTimeout(now);
-      if (registerAt !== undefined && registerAt <= now) this.#register(index, now);
+    this.#legs.handleTimeout(now);
+    for (const [index, { registerAt }] of this.#legs.slots.entries()) {
+      if (isDue(registerAt, now)) this.#register(index, now);
     }
     this.#access.handleTimeout(now);
     for (let next = this.#reports[0]; next && next.at <= now; next = this.#reports[0]) {
@@ -137,18 +136,15 @@ export class ConnectorState implements StateMachine<ConnectorInput, ConnectorOut
 
   pollTimeout(): Instant | undefined {
     if (this.#outputs.length > 0) return this.#now;
-    const legs = this.#relays.flatMap(({ leg, registerAt }) => [leg.pollTimeout(), registerAt]);
-    const due = [...legs, this.#access.pollTimeout(), this.#reports[0]?.at];
+    const registrations = this.#legs.slots.map(({ registerAt }) => registerAt);
+    const parts = [this.#legs.pollTimeout(), this.#access.pollTimeout(), this.#reports[0]?.at];
+    const due = [...registrations, ...parts];
     return earliest(...due.filter((at) => at !== undefined));
   }
 
   #beginStep(now: Instant): void {
     this.#now = now;
     this.#outputsLeft = OUTPUTS_PER_STEP_MAX;
-  }
-
-  #legOf(connection: ConnectionHandle): RelayLeg | undefined {
-    return this.#relays.find(({ leg }) => leg.owns(connection))?.leg;
   }
 
   #setServices(services: readonly RegisteredService[], now: Instant): void {
@@ -158,7 +154,7 @@ export class ConnectorState implements StateMachine<ConnectorInput, ConnectorOut
       "the service is not provided here",
       now,
     );
-    for (const index of this.#relays.keys()) this.#register(index, now);
+    for (const index of this.#legs.slots.keys()) this.#register(index, now);
   }
 
   /**
@@ -188,65 +184,49 @@ export class ConnectorState implements StateMachine<ConnectorInput, ConnectorOut
   }
 
   #settleLegs(now: Instant): boolean {
-    for (const [index, slot] of this.#relays.entries()) {
-      const output = slot.leg.pollOutput();
-      if (output === undefined) continue;
+    const output = this.#legs.pollOutput();
+    if (output === undefined) return false;
 
-      this.#handleLeg(index, slot, output, now);
-      return true;
+    if (output.type === "command" || output.type === "dial" || output.type === "event") {
+      this.#outputs.push(output);
+    } else {
+      this.#handleNews(output, now);
     }
-    return false;
+    return true;
   }
 
-  #handleLeg(index: number, slot: RelaySlot, output: LegOutput, now: Instant): void {
-    switch (output.type) {
-      case "command":
-        this.#outputs.push(output);
-        return;
-      case "dial":
-        this.#outputs.push({ ...output, relay: index });
-        return;
-      case "ready": {
-        const { connection, welcome, newEpoch } = output;
-        slot.observed = welcome.observed;
-        slot.lastFailure = undefined;
-        const { observed } = welcome;
-        this.#emit({ type: "relay-ready", relay: slot.name, observed, newEpoch });
-        if (newEpoch) {
-          this.#access.handleNewEpoch(index, now);
-          this.#revocations.handleNewEpoch(index);
+  #handleNews(news: RelayNews, now: Instant): void {
+    const { relay } = news;
+    const slot = this.#legs.slots[relay];
+    if (slot === undefined) return;
+    switch (news.type) {
+      case "ready":
+        if (news.newEpoch) {
+          this.#access.handleNewEpoch(relay, now);
+          this.#revocations.handleNewEpoch(relay);
         } else {
-          this.#access.handleNewLeg(index, connection);
+          this.#access.handleNewLeg(relay, news.connection);
         }
-        this.#register(index, now);
+        this.#register(relay, now);
         return;
-      }
       case "lost":
-        slot.lastFailure = output.reason;
         slot.accepted = [];
-        this.#emit({ type: "relay-lost", relay: slot.name, reason: output.reason });
         return;
-      case "attempt-failed": {
-        const { reason, refused } = output;
-        slot.lastFailure = reason;
-        this.#emit({ type: "relay-attempt-failed", relay: slot.name, reason, refused });
-        return;
-      }
       case "answered":
-        if (output.request === slot.registering) this.#handleRegistered(index, output.answer, now);
+        if (news.request === slot.registering) this.#handleRegistered(relay, news.answer, now);
         return;
       case "unanswered":
-        if (output.request === slot.registering) this.#registerLater(slot, output.reason, now);
+        if (news.request === slot.registering) this.#registerLater(slot, news.reason, now);
         return;
       case "late-answer":
         return;
       case "message":
-        this.#handleMessage(index, slot, output.message, now);
+        this.#handleMessage(relay, slot, news.message, now);
         return;
     }
   }
 
-  #handleMessage(index: number, slot: RelaySlot, message: LegMessage, now: Instant): void {
+  #handleMessage(index: number, slot: ConnectorRelaySlot, message: LegMessage, now: Instant): void {
     switch (message.type) {
       case "session-offer":
         this.#handleOffer(index, slot, message, now);
@@ -260,20 +240,17 @@ export class ConnectorState implements StateMachine<ConnectorInput, ConnectorOut
       case "revoked":
         this.#revoke(index, [message], now);
         return;
-      case "observed":
-        slot.observed = message.address;
-        return;
-      case "drain": {
-        const { deadlineMs } = message;
-        this.#emit({ type: "relay-draining", relay: slot.name, deadlineMs });
-        return;
-      }
       default:
         return;
     }
   }
 
-  #handleOffer(index: number, { leg }: RelaySlot, offer: SessionOffer, now: Instant): void {
+  #handleOffer(
+    index: number,
+    { leg }: ConnectorRelaySlot,
+    offer: SessionOffer,
+    now: Instant,
+  ): void {
     const { request } = offer;
     const refusal = this.#complaintAbout(index, offer);
     if (refusal !== undefined) {
@@ -304,7 +281,7 @@ export class ConnectorState implements StateMachine<ConnectorInput, ConnectorOut
   }
 
   #register(index: number, now: Instant): void {
-    const slot = this.#relays[index];
+    const slot = this.#legs.slots[index];
     if (slot === undefined) return;
 
     slot.registerAt = undefined;
@@ -316,7 +293,7 @@ export class ConnectorState implements StateMachine<ConnectorInput, ConnectorOut
     if (slot.registering === undefined) this.#registerLater(slot, "too many requests", now);
   }
 
-  #registerLater(slot: RelaySlot, reason: string, now: Instant): void {
+  #registerLater(slot: ConnectorRelaySlot, reason: string, now: Instant): void {
     slot.registering = undefined;
     if (slot.leg.connection === undefined) return;
     slot.registerAt = after(now, REGISTER_RETRY);
@@ -324,13 +301,18 @@ export class ConnectorState implements StateMachine<ConnectorInput, ConnectorOut
   }
 
   #handleRegistered(index: number, answer: LegMessage, now: Instant): void {
-    const slot = this.#relays[index];
+    const slot = this.#legs.slots[index];
     if (slot === undefined) return;
     if (answer.type === "register-ok") this.#applyRegistration(index, slot, answer, now);
     else this.#registerLater(slot, answer.type === "failed" ? answer.reason : answer.type, now);
   }
 
-  #applyRegistration(index: number, slot: RelaySlot, answer: RegisterOk, now: Instant): void {
+  #applyRegistration(
+    index: number,
+    slot: ConnectorRelaySlot,
+    answer: RegisterOk,
+    now: Instant,
+  ): void {
     const { accepted, rejected, close, revoked } = answer;
     slot.registering = undefined;
     slot.accepted = accepted;
@@ -368,7 +350,7 @@ export class ConnectorState implements StateMachine<ConnectorInput, ConnectorOut
   #report(session: Session): void {
     const { flows, bytes } = usageSince(session);
     const message = { type: "session-closed", session: session.id, flows, bytes } as const;
-    this.#relays[session.relay]?.leg.send(message);
+    this.#legs.slots[session.relay]?.leg.send(message);
   }
 
   #emit(event: ConnectorEvent): void {

@@ -11,22 +11,16 @@ import type {
   RandomHex,
 } from "../leg/endpoint-port.ts";
 import type { JudgePeer } from "../leg/judge.ts";
-import type { RelayLeg } from "../leg/relay-leg.ts";
+import type { ConfiguredRelay, RelaySlot } from "../leg/relay-legs.ts";
 import type { RegisteredService } from "../protocol/messages.ts";
 import type { AccessTable } from "./access-table.ts";
 import type { ConnectorEvent } from "./connector-event.ts";
 import type { Revocation } from "./revocation-list.ts";
 
-export interface ConnectorRelay {
-  /** "host:port" as configured. */
-  readonly name: string;
-  readonly judge: JudgePeer;
-}
-
 export interface ConnectorStateOptions {
   readonly instance: string;
   readonly software: string;
-  readonly relays: readonly ConnectorRelay[];
+  readonly relays: readonly ConfiguredRelay[];
   readonly services: readonly RegisteredService[];
   readonly judgeAgent: JudgePeer;
   readonly issueConnection: () => ConnectionHandle;
@@ -59,17 +53,11 @@ export type ConnectorOutput =
   | { readonly type: "event"; readonly event: ConnectorEvent };
 
 export interface ConnectorView {
-  readonly relays: readonly Readonly<RelaySlot>[];
+  readonly relays: readonly Readonly<ConnectorRelaySlot>[];
   readonly access: Pick<AccessTable, "sessions" | "tunnels">;
 }
 
-export interface RelaySlot {
-  readonly name: string;
-  readonly leg: RelayLeg;
-  /** This connector's address as the relay sees it. */
-  observed: string | undefined;
-  /** Why the relay is not connected. */
-  lastFailure: string | undefined;
+export interface ConnectorRelaySlot extends RelaySlot {
   /** The registration under way. */
   registering: number | undefined;
   registerAt: Instant | undefined;

@@ -3,5 +3,5 @@
 //! Each end is one non-blocking socket that the caller registered its token for. Errors come out as
 //! what a flow tells its peer: an answer before it is connected, a stream error code after.
 
-pub mod tcp;
-pub mod udp;
+pub(crate) mod tcp;
+pub(crate) mod udp;

@@ -41,13 +41,13 @@ thread_local! {
 
 /// The count of one tunnel.
 #[derive(Debug)]
-pub struct Meter {
+pub(crate) struct Meter {
     counters: &'static Counters,
 }
 
 impl Meter {
     /// Creates a meter that counts nothing yet.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let _uncounted = MeterGuard::suspend();
         let mut unused = lock(&UNUSED);
         for _ in 0..REUSE_ATTEMPTS.min(unused.len()) {
@@ -66,17 +66,17 @@ impl Meter {
     }
 
     /// Returns how many octets are held.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.counters.load().0
     }
 
     /// Returns how many heap blocks are held.
-    pub fn buffers(&self) -> usize {
+    pub(crate) fn buffers(&self) -> usize {
         self.counters.load().1
     }
 
     /// Returns how many octets are held for all meters of the process. Costs one look at each.
-    pub fn process_bytes() -> usize {
+    pub(crate) fn process_bytes() -> usize {
         lock(&ALL).iter().map(|counters| counters.load().0).sum()
     }
 }
@@ -96,7 +96,7 @@ impl Drop for Meter {
 
 /// While it lives, what this thread allocates is counted for a meter.
 #[derive(Debug)]
-pub struct MeterGuard {
+pub(crate) struct MeterGuard {
     previous: Option<&'static Counters>,
     /// It belongs to its thread.
     _not_send: PhantomData<*const ()>,
@@ -105,7 +105,7 @@ pub struct MeterGuard {
 impl MeterGuard {
     /// Counts for `meter` until dropped. A guard inside a guard takes over until it ends.
     #[must_use = "nothing is counted once the guard is dropped"]
-    pub fn enter(meter: &Meter) -> Self {
+    pub(crate) fn enter(meter: &Meter) -> Self {
         Self::replace(Some(meter.counters))
     }
 

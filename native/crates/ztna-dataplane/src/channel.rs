@@ -17,7 +17,6 @@
 //!   costs a walk over its channels and forwarding costs nothing more.
 
 use std::net::SocketAddr;
-use std::ops::Range;
 use std::time::Instant;
 
 use slab::Slab;
@@ -30,17 +29,17 @@ use crate::rate_limit::RateLimit;
 mod figures;
 mod legs;
 
-pub use figures::{ChannelCounters, ChannelDrop, ChannelTraffic};
+pub(crate) use figures::{ChannelCounters, ChannelDrop};
 use legs::Legs;
 
 /// Octets before the payload.
-pub const PREFIX_BYTES: usize = 1 + WireId::LENGTH;
+pub(crate) const PREFIX_BYTES: usize = 1 + WireId::LENGTH;
 
 /// Smallest payload: a STUN header.
-pub const PAYLOAD_BYTES_MIN: usize = 20;
+pub(crate) const PAYLOAD_BYTES_MIN: usize = 20;
 
 /// Largest payload: an Ethernet MTU, above every size that paths are raised to.
-pub const PAYLOAD_BYTES_MAX: usize = 1_500;
+pub(crate) const PAYLOAD_BYTES_MAX: usize = 1_500;
 
 /// A limited channel saves up this part of a second's bits.
 const BURST_PART_OF_SECOND: u64 = 20;
@@ -50,7 +49,7 @@ const BURST_BYTES_MIN: u64 = 65_536;
 
 /// Why a channel cannot be opened: the owner's mistake, for its peers' ids are not keys here.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum ChannelOpenError {
+pub(crate) enum ChannelOpenError {
     /// Both sides have the same id, or one of them is no channel id.
     #[error("{0:?} is no id for a side of a channel")]
     InvalidId(WireId),
@@ -61,7 +60,7 @@ pub enum ChannelOpenError {
 
 /// All channels of a relay.
 #[derive(Debug, Default)]
-pub struct ChannelTable {
+pub(crate) struct ChannelTable {
     by_relay_id: IdMap<usize>,
     sides: Slab<Side>,
     legs: Legs,
@@ -78,7 +77,6 @@ struct Side {
     /// The id they go out with.
     send_id: WireId,
     limit: Option<RateLimit>,
-    traffic: ChannelTraffic,
     relay_id: WireId,
     leg: ConnectionHandle,
     /// The other direction.
@@ -87,16 +85,16 @@ struct Side {
 
 impl ChannelTable {
     /// Creates an empty table.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
     /// Pairs two legs. A channel that has both ids is replaced: its legs, client ids and rate are the
-    /// ones given here, its traffic counts go on. `rate_bps` counts each way, 0 = no limit.
+    /// ones given here. `rate_bps` counts each way, 0 = no limit.
     ///
     /// Legs without an address are suspended until [`Self::set_leg_address`]. How many channels a leg
     /// may have is the caller's to bound.
-    pub fn open(
+    pub(crate) fn open(
         &mut self,
         a: ChannelSide,
         b: ChannelSide,
@@ -108,10 +106,10 @@ impl ChannelTable {
                 return Err(ChannelOpenError::InvalidId(id));
             }
         }
-        let traffic = self.take_replaced(a.relay_id, b.relay_id)?;
+        self.close_replaced(a.relay_id, b.relay_id)?;
 
-        let a_index = self.insert(a, b, traffic, rate_bps, now);
-        let b_index = self.insert(b, a, ChannelTraffic::default(), rate_bps, now);
+        let a_index = self.insert(a, b, rate_bps, now);
+        let b_index = self.insert(b, a, rate_bps, now);
         for (index, other) in [(a_index, b_index), (b_index, a_index)] {
             if let Some(side) = self.sides.get_mut(index) {
                 side.other = other;
@@ -120,30 +118,16 @@ impl ChannelTable {
         Ok(())
     }
 
-    /// Returns both relay ids of the channel that has this one on either side.
-    pub fn relay_ids(&self, relay_id: WireId) -> Option<[WireId; 2]> {
-        let side = self.sides.get(*self.by_relay_id.get(&relay_id)?)?;
-        Some([side.relay_id, self.sides.get(side.other)?.relay_id])
-    }
-
-    /// Ends the channel that has this relay id on either side; returns its traffic.
-    pub fn close(&mut self, relay_id: WireId) -> Option<ChannelTraffic> {
+    /// Ends the channel that has this relay id on either side; returns the ids of both.
+    pub(crate) fn close(&mut self, relay_id: WireId) -> Option<[WireId; 2]> {
         let index = *self.by_relay_id.get(&relay_id)?;
         let other = self.sides.get(index)?.other;
-
-        let mut total = ChannelTraffic::default();
-        for index in [index, other] {
-            let side = self.sides.try_remove(index)?;
-            self.by_relay_id.remove(&side.relay_id);
-            self.legs.detach(side.leg, index);
-            total.packets += side.traffic.packets;
-            total.bytes += side.traffic.bytes;
-        }
-        Some(total)
+        let (side, other) = (self.remove(index)?, self.remove(other)?);
+        Some([side, other])
     }
 
     /// Gives the channels of one leg to the leg that supersedes it, with the address of the latter.
-    pub fn move_leg(&mut self, from: ConnectionHandle, to: ConnectionHandle) {
+    pub(crate) fn move_leg(&mut self, from: ConnectionHandle, to: ConnectionHandle) {
         if from == to {
             return;
         }
@@ -159,27 +143,15 @@ impl ChannelTable {
 
     /// Sets where a leg is, from which its frames must come and to which they are sent. `None`
     /// suspends its channels.
-    pub fn set_leg_address(&mut self, leg: ConnectionHandle, address: Option<SocketAddr>) {
+    pub(crate) fn set_leg_address(&mut self, leg: ConnectionHandle, address: Option<SocketAddr>) {
         for index in self.legs.set_address(leg, address) {
             self.set_side_address(index, address);
         }
     }
 
-    /// Forgets a leg that ended, with every channel it still has; returns their relay ids on its side.
-    pub fn remove_leg(&mut self, leg: ConnectionHandle) -> Vec<WireId> {
-        let indices = self.legs.detach_all(leg);
-        let ids: Vec<_> =
-            indices.iter().filter_map(|index| Some(self.sides.get(*index)?.relay_id)).collect();
-        for id in &ids {
-            self.close(*id);
-        }
-        self.legs.forget(leg);
-        ids
-    }
-
     /// Rewrites the id of a frame in place and returns where it goes, or counts why it goes nowhere.
     #[inline]
-    pub fn forward(
+    pub(crate) fn forward(
         &mut self,
         frame: &mut [u8],
         source: SocketAddr,
@@ -194,81 +166,14 @@ impl ChannelTable {
         outcome
     }
 
-    /// Forwards the frames of one received train: `buffer` in pieces of `stride` octets, the last of
-    /// which may be shorter. Calls `out` once for each run of neighbours with one destination, with
-    /// their range and their stride: each call is one GSO send.
-    pub fn forward_train(
-        &mut self,
-        buffer: &mut [u8],
-        stride: usize,
-        source: SocketAddr,
-        now: Instant,
-        out: &mut impl FnMut(SocketAddr, Range<usize>, usize),
-    ) {
-        if buffer.is_empty() {
-            return;
-        }
-        let stride = if stride == 0 { buffer.len() } else { stride };
-
-        let mut run: Option<(SocketAddr, Range<usize>)> = None;
-        let mut start = 0;
-        for frame in buffer.chunks_mut(stride) {
-            let end = start + frame.len();
-            match (self.forward(frame, source, now), &mut run) {
-                (Ok(destination), Some((current, range))) if *current == destination => {
-                    range.end = end;
-                }
-                (Ok(destination), _) => {
-                    if let Some((current, range)) = run.replace((destination, start..end)) {
-                        out(current, range, stride);
-                    }
-                }
-                (Err(_), _) => {
-                    if let Some((current, range)) = run.take() {
-                        out(current, range, stride);
-                    }
-                }
-            }
-            start = end;
-        }
-        if let Some((current, range)) = run {
-            out(current, range, stride);
-        }
-    }
-
-    /// Returns whether a channel has this relay id.
-    pub fn contains(&self, relay_id: WireId) -> bool {
-        self.by_relay_id.contains_key(&relay_id)
-    }
-
-    /// Returns what the channel with this relay id on either side carried.
-    pub fn traffic(&self, relay_id: WireId) -> Option<ChannelTraffic> {
-        let side = self.sides.get(*self.by_relay_id.get(&relay_id)?)?;
-        let other = self.sides.get(side.other)?;
-        Some(ChannelTraffic {
-            packets: side.traffic.packets + other.traffic.packets,
-            bytes: side.traffic.bytes + other.traffic.bytes,
-        })
-    }
-
     /// Returns the figures of all channels, closed ones included.
-    pub const fn counters(&self) -> &ChannelCounters {
+    pub(crate) const fn counters(&self) -> &ChannelCounters {
         &self.counters
     }
 
-    /// Returns how many channels a leg has.
-    pub fn channels_of(&self, leg: ConnectionHandle) -> usize {
-        self.legs.channels(leg)
-    }
-
     /// Returns how many channels are open.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.sides.len() / 2
-    }
-
-    /// Returns whether no channel is open.
-    pub fn is_empty(&self) -> bool {
-        self.sides.is_empty()
     }
 
     #[inline]
@@ -310,8 +215,6 @@ impl ChannelTable {
 
         *id = side.send_id.0;
         let payload = (length - PREFIX_BYTES) as u64;
-        side.traffic.packets += 1;
-        side.traffic.bytes += payload;
         self.counters.packets += 1;
         self.counters.bytes += payload;
         Ok(destination)
@@ -322,7 +225,6 @@ impl ChannelTable {
         &mut self,
         side: ChannelSide,
         peer: ChannelSide,
-        traffic: ChannelTraffic,
         rate_bps: u64,
         now: Instant,
     ) -> usize {
@@ -331,7 +233,6 @@ impl ChannelTable {
             destination: self.legs.address(peer.leg),
             send_id: peer.client_id,
             limit: (rate_bps > 0).then(|| new_limit(rate_bps, now)),
-            traffic,
             relay_id: side.relay_id,
             leg: side.leg,
             other: usize::MAX,
@@ -341,17 +242,26 @@ impl ChannelTable {
         index
     }
 
-    /// Removes the channel that has both ids and returns its traffic; refuses ids of two channels.
-    fn take_replaced(&mut self, a: WireId, b: WireId) -> Result<ChannelTraffic, ChannelOpenError> {
+    /// Removes one direction and returns its id.
+    fn remove(&mut self, index: usize) -> Option<WireId> {
+        let side = self.sides.try_remove(index)?;
+        self.by_relay_id.remove(&side.relay_id);
+        self.legs.detach(side.leg, index);
+        Some(side.relay_id)
+    }
+
+    /// Removes the channel that has both ids; refuses ids of two channels.
+    fn close_replaced(&mut self, a: WireId, b: WireId) -> Result<(), ChannelOpenError> {
         match (self.by_relay_id.get(&a), self.by_relay_id.get(&b)) {
-            (None, None) => Ok(ChannelTraffic::default()),
+            (None, None) => Ok(()),
             (Some(_), None) => Err(ChannelOpenError::IdInUse(a)),
             (None, Some(_)) => Err(ChannelOpenError::IdInUse(b)),
             (Some(side_a), Some(side_b)) => {
                 if self.sides.get(*side_a).is_none_or(|side| side.other != *side_b) {
                     return Err(ChannelOpenError::IdInUse(a));
                 }
-                Ok(self.close(a).unwrap_or_default())
+                self.close(a);
+                Ok(())
             }
         }
     }

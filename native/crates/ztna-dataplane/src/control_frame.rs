@@ -14,17 +14,17 @@
 //! - **An error is final.** The boundary between frames is lost: close the connection.
 
 /// Largest body of an admitted connection (`docs/protocol.md`, legs).
-pub const BODY_BYTES_MAX: usize = 65_536;
+pub(crate) const BODY_BYTES_MAX: usize = 65_536;
 
 /// Largest body before admission (`docs/protocol.md`, legs).
-pub const BODY_BYTES_BEFORE_ADMISSION_MAX: usize = 16_384;
+pub(crate) const BODY_BYTES_BEFORE_ADMISSION_MAX: usize = 16_384;
 
 /// Octets of the length.
 const LENGTH_BYTES: usize = 4;
 
 /// Why octets are not a control frame.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum ControlFrameError {
+pub(crate) enum ControlFrameError {
     /// The body is larger than allowed.
     #[error("control frame of {length} octets, at most {max} are allowed")]
     TooLarge {
@@ -39,7 +39,7 @@ pub enum ControlFrameError {
 }
 
 /// Appends one frame to `out`.
-pub fn write_frame(body: &[u8], out: &mut Vec<u8>) -> Result<(), ControlFrameError> {
+pub(crate) fn write_frame(body: &[u8], out: &mut Vec<u8>) -> Result<(), ControlFrameError> {
     let length = check_length(body.len(), BODY_BYTES_MAX)?;
     out.reserve(LENGTH_BYTES + body.len());
     out.extend_from_slice(&length.to_be_bytes());
@@ -49,7 +49,7 @@ pub fn write_frame(body: &[u8], out: &mut Vec<u8>) -> Result<(), ControlFrameErr
 
 /// Cuts a stream into frames.
 #[derive(Debug)]
-pub struct FrameReader {
+pub(crate) struct FrameReader {
     body_bytes_max: usize,
     head: [u8; LENGTH_BYTES],
     head_filled: usize,
@@ -60,7 +60,7 @@ pub struct FrameReader {
 
 impl FrameReader {
     /// Creates a reader for a connection that is not admitted.
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             body_bytes_max: BODY_BYTES_BEFORE_ADMISSION_MAX,
             head: [0; LENGTH_BYTES],
@@ -71,13 +71,16 @@ impl FrameReader {
     }
 
     /// Allows the larger bodies of an admitted connection.
-    pub const fn admit(&mut self) {
+    pub(crate) const fn admit(&mut self) {
         self.body_bytes_max = BODY_BYTES_MAX;
     }
 
     /// Takes octets off the front of `octets` until a body is complete, and returns it; `None` when
     /// they ran out first. Call again while octets are left.
-    pub fn read(&mut self, octets: &mut &[u8]) -> Result<Option<Vec<u8>>, ControlFrameError> {
+    pub(crate) fn read(
+        &mut self,
+        octets: &mut &[u8],
+    ) -> Result<Option<Vec<u8>>, ControlFrameError> {
         if self.head_filled < LENGTH_BYTES {
             let (taken, rest) = octets.split_at(octets.len().min(LENGTH_BYTES - self.head_filled));
             for (slot, octet) in self.head.iter_mut().skip(self.head_filled).zip(taken) {
@@ -114,7 +117,8 @@ impl FrameReader {
     }
 
     /// Returns how many octets of an incomplete frame are held.
-    pub const fn held(&self) -> usize {
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) const fn held(&self) -> usize {
         self.head_filled + self.body.len()
     }
 }

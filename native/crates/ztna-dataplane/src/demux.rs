@@ -19,7 +19,7 @@ use crate::id::WireId;
 
 /// What the first octet of a UDP payload says.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum PacketKind {
+pub(crate) enum PacketKind {
     /// A check, or address discovery (RFC 8489).
     Stun,
     /// QUIC version 1, or a channel frame when the header is short.
@@ -32,7 +32,7 @@ pub enum PacketKind {
 }
 
 /// Returns what a payload that begins with `first` is (RFC 9443 §3 narrowed to what is sent here).
-pub const fn classify(first: u8) -> PacketKind {
+pub(crate) const fn classify(first: u8) -> PacketKind {
     match first {
         0x00..=0x03 => PacketKind::Stun,
         0x40..=0x7f => PacketKind::Quic { long: false },
@@ -42,11 +42,11 @@ pub const fn classify(first: u8) -> PacketKind {
 }
 
 /// A table keyed by id.
-pub type IdMap<V> = HashMap<WireId, V, BuildHasherDefault<IdHasher>>;
+pub(crate) type IdMap<V> = HashMap<WireId, V, BuildHasherDefault<IdHasher>>;
 
 /// Hashes a [`WireId`] to itself. Only for keys that are random and our own.
 #[derive(Clone, Debug, Default)]
-pub struct IdHasher(u64);
+pub(crate) struct IdHasher(u64);
 
 impl Hasher for IdHasher {
     fn finish(&self) -> u64 {
@@ -66,7 +66,7 @@ impl Hasher for IdHasher {
 
 /// Which table an id belongs to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum IdKind {
+pub(crate) enum IdKind {
     /// QUIC source connection id.
     Connection,
     /// Channel, as one side knows it.
@@ -78,7 +78,7 @@ pub enum IdKind {
 /// A clone is another handle on the same issuer, so that the thread that opens channels and the one
 /// that accepts connections never collide.
 #[derive(Clone)]
-pub struct IdIssuer {
+pub(crate) struct IdIssuer {
     state: Arc<Mutex<IssuerState>>,
 }
 
@@ -93,19 +93,19 @@ struct IssuerState {
 impl IdIssuer {
     /// Creates an issuer that draws from `random`, which must be unpredictable: whoever guesses a
     /// channel id can spend its rate.
-    pub fn new(random: impl FnMut(&mut [u8; WireId::LENGTH]) + Send + 'static) -> Self {
+    pub(crate) fn new(random: impl FnMut(&mut [u8; WireId::LENGTH]) + Send + 'static) -> Self {
         let state = IssuerState { live: HashSet::default(), random: Box::new(random) };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
     /// Creates an issuer that draws from BoringSSL.
     #[expect(clippy::expect_used, reason = "BoringSSL aborts before it reports a failure here")]
-    pub fn from_system() -> Self {
+    pub(crate) fn from_system() -> Self {
         Self::new(|octets| boring::rand::rand_bytes(octets).expect("the system has random bits"))
     }
 
     /// Returns an id that is not in use, and marks it used until [`Self::release`].
-    pub fn issue(&self, kind: IdKind) -> WireId {
+    pub(crate) fn issue(&self, kind: IdKind) -> WireId {
         let mut state = self.lock();
         loop {
             let mut octets = [0; WireId::LENGTH];
@@ -122,17 +122,17 @@ impl IdIssuer {
 
     /// Marks an id that was issued elsewhere as used; returns whether it was free.
     #[must_use]
-    pub fn claim(&self, id: WireId) -> bool {
+    pub(crate) fn claim(&self, id: WireId) -> bool {
         self.lock().live.insert(id)
     }
 
     /// Gives an id back; returns whether it was in use.
-    pub fn release(&self, id: WireId) -> bool {
+    pub(crate) fn release(&self, id: WireId) -> bool {
         self.lock().live.remove(&id)
     }
 
     /// Returns how many ids are in use.
-    pub fn live(&self) -> usize {
+    pub(crate) fn live(&self) -> usize {
         self.lock().live.len()
     }
 

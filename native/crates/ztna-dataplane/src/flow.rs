@@ -2,7 +2,7 @@
 //!
 //! Codecs only: bytes in, values out. Who may open a flow, and what carries it, is decided elsewhere.
 
-pub mod answer;
-pub mod datagram;
-pub mod header;
-pub mod reassembly;
+pub(crate) mod answer;
+pub(crate) mod datagram;
+pub(crate) mod header;
+pub(crate) mod reassembly;

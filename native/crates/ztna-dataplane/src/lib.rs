@@ -6,40 +6,41 @@
 //! One thread runs [`endpoint`], which alone reads the clock and touches sockets. Everything else is
 //! sans-IO: packets and `now` go in, packets and events come out.
 
-pub mod backend;
-pub mod buffer_count;
-pub mod channel;
+mod backend;
+mod buffer_count;
+mod channel;
 pub mod command;
 pub mod config;
 mod connection;
-pub mod control_frame;
-pub mod demux;
-pub mod endpoint;
+mod control_frame;
+mod demux;
+mod endpoint;
 mod error;
 pub mod event;
-pub mod flow;
+mod flow;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod id;
-pub mod listener;
-pub mod packet_socket;
+mod listener;
+mod packet_socket;
+/// Public because what it knows of direct paths has no caller before the endpoint opens any.
 pub mod path;
 pub mod profile;
-pub mod rate_limit;
-pub mod reset;
-pub mod retry;
-pub mod socks;
-pub mod source_rate;
-pub mod stun;
-pub mod termination;
+mod rate_limit;
+mod reset;
+mod retry;
+mod socks;
+mod source_rate;
+mod stun;
+mod termination;
 #[cfg(test)]
 mod test_support;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
-pub mod tls;
-pub mod tun;
+mod tls;
+mod tun;
 mod udp;
-pub mod user_udp;
+mod user_udp;
 
 pub use endpoint::Endpoint;
 pub use error::EndpointError;

@@ -22,16 +22,15 @@ const BACKLOG: i32 = 1_024;
 
 /// A TCP socket that applications connect to.
 #[derive(Debug)]
-pub struct TcpListening {
+pub(crate) struct TcpListening {
     socket: TcpListener,
-    local: SocketAddr,
     reserve: Option<File>,
     is_stalled: bool,
 }
 
 /// What accepting gave.
 #[derive(Debug)]
-pub enum Accept {
+pub(crate) enum Accept {
     /// A connection, for [`crate::backend::tcp::TcpEnd::from_accepted`].
     Connection(TcpStream),
     /// A connection that was closed for lack of descriptors, or that its client gave up. Count it and
@@ -43,7 +42,7 @@ pub enum Accept {
 
 impl TcpListening {
     /// Binds and registers a socket.
-    pub fn bind(
+    pub(crate) fn bind(
         address: SocketAddr,
         registry: &Registry,
         token: Token,
@@ -56,14 +55,13 @@ impl TcpListening {
             socket.listen(BACKLOG)?;
             let mut socket = TcpListener::from_std(socket.into());
             registry.register(&mut socket, token, Interest::READABLE)?;
-            let local = socket.local_addr()?;
-            Ok(Self { socket, local, reserve: open_reserve(), is_stalled: false })
+            Ok(Self { socket, reserve: open_reserve(), is_stalled: false })
         };
         open().map_err(|error| bind_error(address, &error))
     }
 
     /// Takes one connection. Call until [`Accept::WouldBlock`], or again without a new event.
-    pub fn accept(&mut self) -> Accept {
+    pub(crate) fn accept(&mut self) -> Accept {
         self.is_stalled = false;
         loop {
             let error = match self.socket.accept() {
@@ -86,13 +84,14 @@ impl TcpListening {
 
     /// Returns whether connections may wait although there will be no event for them: the system ran
     /// out of memory or descriptors altogether. Try again when something was closed, or after a while.
-    pub const fn is_stalled(&self) -> bool {
+    pub(crate) const fn is_stalled(&self) -> bool {
         self.is_stalled
     }
 
     /// Returns the address that it listens on.
-    pub const fn local_address(&self) -> SocketAddr {
-        self.local
+    #[cfg(test)]
+    fn local_address(&self) -> SocketAddr {
+        self.socket.local_addr().expect("it is bound")
     }
 
     /// Accepts with the descriptor in reserve and closes at once.
@@ -121,14 +120,14 @@ impl TcpListening {
 
 /// A UDP socket that applications send to. Who sent what is the caller's table.
 #[derive(Debug)]
-pub struct UdpListening {
+pub(crate) struct UdpListening {
     socket: UserUdp,
     local: SocketAddr,
 }
 
 impl UdpListening {
     /// Binds and registers a socket.
-    pub fn bind(
+    pub(crate) fn bind(
         address: SocketAddr,
         registry: &Registry,
         token: Token,
@@ -145,7 +144,7 @@ impl UdpListening {
 
     /// Fills `batch` with what arrived and returns whether anything did; call until nothing does, or
     /// again without a new event.
-    pub fn receive(&self, batch: &mut UdpBatch) -> bool {
+    pub(crate) fn receive(&self, batch: &mut UdpBatch) -> bool {
         // An unconnected socket is told no ICMP errors: what else fails is gone at the next call.
         self.socket.receive(batch).unwrap_or(false)
     }
@@ -153,7 +152,7 @@ impl UdpListening {
     /// Sends datagrams to one application and returns how many left. `local` is the address that the
     /// application sent to: a socket bound to all of them must answer from that one. `scratch` is any
     /// buffer.
-    pub fn send_all(
+    pub(crate) fn send_all(
         &self,
         datagrams: &[&[u8]],
         application: SocketAddr,
@@ -164,7 +163,7 @@ impl UdpListening {
     }
 
     /// Returns the address that it is bound to.
-    pub const fn local_address(&self) -> SocketAddr {
+    pub(crate) const fn local_address(&self) -> SocketAddr {
         self.local
     }
 }

@@ -12,7 +12,7 @@
 //!   peer's user is asked of the kernel.
 //! - **One program at a time.** Another one is turned away at once.
 //! - **A frame that no packet can have ends the connection**: the stream cannot be understood after it.
-//! - **Bounded**: a packet for a program that does not read is dropped beyond [`QUEUE_MAX`] octets.
+//! - **Bounded**: a packet for a program that does not read is dropped beyond [`frames::QUEUE_MAX`] octets.
 
 pub(crate) mod frames;
 #[cfg(test)]
@@ -28,7 +28,6 @@ use std::path::{Path, PathBuf};
 use mio::net::UnixListener;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-pub use self::frames::{FRAME_MIN, QUEUE_MAX};
 use self::frames::{FrameReader, FrameWriter};
 use crate::EndpointError;
 
@@ -37,7 +36,7 @@ const BACKLOG: i32 = 4;
 
 /// Where a program attaches.
 #[derive(Debug)]
-pub struct PacketSocket {
+pub(crate) struct PacketSocket {
     listener: UnixListener,
     path: PathBuf,
     /// Of the socket's inode: another file in its place is not ours to remove.
@@ -47,7 +46,7 @@ pub struct PacketSocket {
 
 /// An attached program.
 #[derive(Debug)]
-pub struct PacketPeer {
+pub(crate) struct PacketPeer {
     stream: UnixStream,
     reader: FrameReader,
     writer: FrameWriter,
@@ -55,7 +54,7 @@ pub struct PacketPeer {
 
 /// Why somebody who connected was turned away.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum AttachRefusal {
+pub(crate) enum AttachRefusal {
     /// Another program is attached.
     #[error("another program is attached")]
     Occupied,
@@ -66,7 +65,7 @@ pub enum AttachRefusal {
 
 impl PacketSocket {
     /// Listens at `path`. A socket that nobody listens on any more is replaced.
-    pub fn bind(path: &Path, mtu: u16) -> Result<Self, EndpointError> {
+    pub(crate) fn bind(path: &Path, mtu: u16) -> Result<Self, EndpointError> {
         let failed = |error: &io::Error| EndpointError::System {
             what: "listening for a packet tunnel",
             detail: format!("{}: {error}", path.display()),
@@ -77,7 +76,10 @@ impl PacketSocket {
     }
 
     /// Takes the next program that waits, or turns it away. `None` tells that none waits.
-    pub fn accept(&self, occupied: bool) -> io::Result<Option<Result<PacketPeer, AttachRefusal>>> {
+    pub(crate) fn accept(
+        &self,
+        occupied: bool,
+    ) -> io::Result<Option<Result<PacketPeer, AttachRefusal>>> {
         let stream = match self.listener.accept() {
             Ok((stream, _)) => stream,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
@@ -118,7 +120,7 @@ impl PacketPeer {
 
     /// Hands every packet that has arrived to `packets`, a bounded number of octets at a time. Returns
     /// whether more may wait. The error is final: the program left, or sent what is no packet.
-    pub fn read(&mut self, packets: &mut impl FnMut(&mut [u8])) -> io::Result<bool> {
+    pub(crate) fn read(&mut self, packets: &mut impl FnMut(&mut [u8])) -> io::Result<bool> {
         match self.stream.read(self.reader.room()) {
             Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
             Ok(length) => {
@@ -135,13 +137,13 @@ impl PacketPeer {
     }
 
     /// Queues one packet and returns whether there was room for it.
-    pub fn send(&mut self, packet: &[u8]) -> bool {
+    pub(crate) fn send(&mut self, packet: &[u8]) -> bool {
         self.writer.push(packet)
     }
 
     /// Writes what is queued and returns whether something is left, for when the socket is writable.
     /// The error is final.
-    pub fn flush(&mut self) -> io::Result<bool> {
+    pub(crate) fn flush(&mut self) -> io::Result<bool> {
         while !self.writer.pending().is_empty() {
             match self.stream.write(self.writer.pending()) {
                 Ok(length) => self.writer.written(length),

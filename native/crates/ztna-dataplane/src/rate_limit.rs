@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 /// A budget that refills at a steady rate up to one burst.
 #[derive(Clone, Debug)]
-pub struct RateLimit {
+pub(crate) struct RateLimit {
     bits_per_second: u64,
     burst: Duration,
     full_at: Instant,
@@ -21,7 +21,7 @@ impl RateLimit {
     ///
     /// Panics if `bits_per_second` is zero: a limit that forbids everything is a policy decision, not
     /// a rate.
-    pub fn new(bits_per_second: u64, burst_bytes: u32, now: Instant) -> Self {
+    pub(crate) fn new(bits_per_second: u64, burst_bytes: u32, now: Instant) -> Self {
         assert!(bits_per_second > 0, "a rate limit lets something through");
 
         Self { bits_per_second, burst: cost(burst_bytes, bits_per_second), full_at: now }
@@ -29,7 +29,7 @@ impl RateLimit {
 
     /// Spends `bytes` if the bucket holds them and returns whether it did.
     #[must_use]
-    pub fn try_spend(&mut self, bytes: u32, now: Instant) -> bool {
+    pub(crate) fn try_spend(&mut self, bytes: u32, now: Instant) -> bool {
         let full_at = self.full_at.max(now) + cost(bytes, self.bits_per_second);
         if full_at > now + self.burst {
             return false;

@@ -13,13 +13,13 @@ use crate::id::WireId;
 use crate::source_rate::{Rate, RateExceeded, SourceLimit, SourceRates};
 
 /// Shortest packet that is answered: the answer is one octet shorter, and RFC 9000 §10.3 wants 21.
-pub const RESET_RECEIVED_MIN: usize = 22;
+pub(crate) const RESET_RECEIVED_MIN: usize = 22;
 
 /// Longest answer: it looks like any small packet.
-pub const RESET_LENGTH_MAX: usize = 42;
+pub(crate) const RESET_LENGTH_MAX: usize = 42;
 
 /// `docs/protocol.md`, ports and demultiplexing.
-pub const RESET_RATES: SourceRates = SourceRates {
+pub(crate) const RESET_RATES: SourceRates = SourceRates {
     source: Rate { per_second: 10, burst: 10 },
     total: Rate { per_second: 1_000, burst: 1_000 },
 };
@@ -30,7 +30,7 @@ const FILLER_LABEL: &[u8] = b"ztna stateless reset filler v2\0";
 
 /// Why a packet is not answered with a reset, for a counter.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum NotReset {
+pub(crate) enum NotReset {
     /// It is not a short header with a connection id, or too small.
     Unfit,
     /// Too many resets, or this source too often.
@@ -39,25 +39,25 @@ pub enum NotReset {
 
 /// Makes reset tokens and resets.
 #[derive(Debug)]
-pub struct StatelessReset {
+pub(crate) struct StatelessReset {
     key: [u8; 32],
     limit: SourceLimit,
 }
 
 impl StatelessReset {
     /// Creates one that keeps to `rates`, which are [`RESET_RATES`] unless configured.
-    pub fn new(key: [u8; 32], rates: SourceRates, now: Instant) -> Self {
+    pub(crate) fn new(key: [u8; 32], rates: SourceRates, now: Instant) -> Self {
         Self { key, limit: SourceLimit::new(rates, now) }
     }
 
     /// Returns the token of a connection id: for `TlsContext::leg_server` before each accept.
-    pub fn token(&self, id: WireId) -> u128 {
+    pub(crate) fn token(&self, id: WireId) -> u128 {
         u128::from_be_bytes(self.token_octets(id))
     }
 
     /// Writes the answer to a packet whose connection id nobody knows into `out` and returns its
     /// length.
-    pub fn answer(
+    pub(crate) fn answer(
         &mut self,
         packet: &[u8],
         from: SocketAddr,

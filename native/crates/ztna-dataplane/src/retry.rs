@@ -22,13 +22,13 @@ use crate::id::WireId;
 use crate::source_rate::{Rate, RateExceeded, SourceLimit, SourceRates};
 
 /// A token is good for so long: a round trip and a few lost packets.
-pub const TOKEN_LIFE_SECONDS: i64 = 10;
+pub(crate) const TOKEN_LIFE_SECONDS: i64 = 10;
 
 /// RFC 9000 §14.1: an Initial comes in no smaller datagram.
-pub const INITIAL_DATAGRAM_MIN: usize = 1_200;
+pub(crate) const INITIAL_DATAGRAM_MIN: usize = 1_200;
 
 /// A first flight of connections is answered in full; what keeps coming from one source is not.
-pub const RETRY_RATES: SourceRates = SourceRates {
+pub(crate) const RETRY_RATES: SourceRates = SourceRates {
     source: Rate { per_second: 20, burst: 40 },
     total: Rate { per_second: 2_000, burst: 2_000 },
 };
@@ -44,7 +44,7 @@ const LABEL: &[u8] = b"ztna retry token v2\0";
 
 /// Why a first packet is not answered with Retry, for a counter.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Unanswered {
+pub(crate) enum Unanswered {
     /// It is not a well-formed first Initial of version 1.
     NotAnInitial,
     /// Too many strangers, or this one too often.
@@ -53,14 +53,14 @@ pub enum Unanswered {
 
 /// Answers strangers with Retry and recognises them when they come back.
 #[derive(Debug)]
-pub struct Retry {
+pub(crate) struct Retry {
     key: [u8; 32],
     limit: SourceLimit,
 }
 
 impl Retry {
     /// Creates one that keeps to `rates`, which are [`RETRY_RATES`] unless configured.
-    pub fn new(key: [u8; 32], rates: SourceRates, now: Instant) -> Self {
+    pub(crate) fn new(key: [u8; 32], rates: SourceRates, now: Instant) -> Self {
         Self { key, limit: SourceLimit::new(rates, now) }
     }
 
@@ -68,7 +68,7 @@ impl Retry {
     ///
     /// `received` is the length of the datagram, `header` its first packet's, `new_id` the id that the
     /// client has to use from here on. The answer is shorter than what came.
-    pub fn answer(
+    pub(crate) fn answer(
         &mut self,
         header: &Header<'_>,
         received: usize,
@@ -96,7 +96,7 @@ impl Retry {
 
     /// Returns the client's first destination connection id if its token is good: what
     /// `quiche::accept` wants as `odcid`, with the packet's own DCID as `scid`.
-    pub fn verify(
+    pub(crate) fn verify(
         &self,
         header: &Header<'_>,
         from: SocketAddr,
@@ -139,7 +139,7 @@ impl Retry {
 
 /// Both clocks at one moment: budgets need the one that never steps, tokens the one that survives.
 #[derive(Clone, Copy, Debug)]
-pub struct Clock {
+pub(crate) struct Clock {
     /// Monotonic.
     pub now: Instant,
     /// Seconds since 1970.

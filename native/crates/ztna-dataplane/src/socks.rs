@@ -35,7 +35,7 @@ const REQUEST_BYTES_MAX: usize = 3 + 1 + 1 + 255 + 2;
 
 /// What a client wants.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum SocksRequest {
+pub(crate) enum SocksRequest {
     /// A TCP connection to the target.
     Connect(SocksTarget<'static>),
     /// A UDP association, which lives as long as this TCP connection. The target is where the client
@@ -45,7 +45,7 @@ pub enum SocksRequest {
 
 /// Where a client wants to go.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct SocksTarget<'a> {
+pub(crate) struct SocksTarget<'a> {
     /// Name or address.
     pub host: SocksHost<'a>,
     /// 0 only in a UDP association's own.
@@ -54,7 +54,7 @@ pub struct SocksTarget<'a> {
 
 /// Name or address.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub enum SocksHost<'a> {
+pub(crate) enum SocksHost<'a> {
     /// 1..255 printable ASCII octets, as the client spelt them.
     Name(Cow<'a, str>),
     /// As it stands.
@@ -64,7 +64,7 @@ pub enum SocksHost<'a> {
 /// How a request ended, with its code on the wire (RFC 1928 §6).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
-pub enum SocksReply {
+pub(crate) enum SocksReply {
     /// Data follows.
     Succeeded = 0,
     /// Anything without a code of its own.
@@ -99,7 +99,7 @@ impl From<FlowAnswer> for SocksReply {
 
 /// Why a client is sent away.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum SocksError {
+pub(crate) enum SocksError {
     /// Another version, or no SOCKS at all.
     #[error("not SOCKS version 5")]
     WrongVersion,
@@ -125,7 +125,7 @@ pub enum SocksError {
 
 /// The handshake with one client.
 #[derive(Debug, Default)]
-pub struct SocksHandshake {
+pub(crate) struct SocksHandshake {
     greeted: bool,
     /// Of the message under way; never longer than the longest one.
     held: Vec<u8>,
@@ -133,7 +133,7 @@ pub struct SocksHandshake {
 
 impl SocksHandshake {
     /// Creates one for a client that was accepted.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
@@ -141,7 +141,7 @@ impl SocksHandshake {
     /// when they ran out first. Appends to `out` what must be sent to the client at once.
     ///
     /// A request is answered by [`write_reply`] when its outcome is known.
-    pub fn read(
+    pub(crate) fn read(
         &mut self,
         octets: &mut &[u8],
         out: &mut Vec<u8>,
@@ -213,17 +213,17 @@ impl SocksHandshake {
 }
 
 /// What a reply says when there is no address to tell.
-pub const UNSPECIFIED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+pub(crate) const UNSPECIFIED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// Appends the reply to a request. `bound` is the address of a UDP association; clients ignore that of
 /// a connection, so [`UNSPECIFIED`] serves.
-pub fn write_reply(reply: SocksReply, bound: SocketAddr, out: &mut Vec<u8>) {
+pub(crate) fn write_reply(reply: SocksReply, bound: SocketAddr, out: &mut Vec<u8>) {
     out.extend_from_slice(&[VERSION, reply as u8, 0]);
     write_address(bound, out);
 }
 
 /// Reads the header of a datagram that a client sent into its association.
-pub fn read_datagram(datagram: &[u8]) -> Result<(SocksTarget<'_>, &[u8]), SocksError> {
+pub(crate) fn read_datagram(datagram: &[u8]) -> Result<(SocksTarget<'_>, &[u8]), SocksError> {
     match datagram {
         [_, _, 0, address @ ..] => {
             let (target, octets) = read_target(address)?.ok_or(SocksError::Truncated)?;
@@ -238,7 +238,7 @@ pub fn read_datagram(datagram: &[u8]) -> Result<(SocksTarget<'_>, &[u8]), SocksE
 }
 
 /// Appends a datagram for the client, from the address or the name that it knows the service by.
-pub fn write_datagram(from: &SocksTarget<'_>, octets: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn write_datagram(from: &SocksTarget<'_>, octets: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(&[0, 0, 0]);
     match &from.host {
         SocksHost::Address(address) => write_address(SocketAddr::new(*address, from.port), out),
@@ -255,7 +255,7 @@ pub fn write_datagram(from: &SocksTarget<'_>, octets: &[u8], out: &mut Vec<u8>) 
 
 impl SocksTarget<'_> {
     /// Returns a target that owns its name.
-    pub fn into_owned(self) -> SocksTarget<'static> {
+    pub(crate) fn into_owned(self) -> SocksTarget<'static> {
         let host = match self.host {
             SocksHost::Name(name) => SocksHost::Name(Cow::Owned(name.into_owned())),
             SocksHost::Address(address) => SocksHost::Address(address),

@@ -10,14 +10,14 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 /// Sources that are remembered at most.
-pub const SOURCES_MAX: usize = BUCKETS * WAYS;
+pub(crate) const SOURCES_MAX: usize = BUCKETS * WAYS;
 
 const BUCKETS: usize = 512;
 const WAYS: usize = 8;
 
 /// So many a second in the long run, and so many at once.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Rate {
+pub(crate) struct Rate {
     /// In the long run; at least 1.
     pub per_second: u32,
     /// At once; at least 1.
@@ -26,7 +26,7 @@ pub struct Rate {
 
 /// Rates for answers to strangers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct SourceRates {
+pub(crate) struct SourceRates {
     /// For one IPv4 address or one /56 of IPv6: what one subscriber has.
     pub source: Rate,
     /// For everybody together.
@@ -35,7 +35,7 @@ pub struct SourceRates {
 
 /// Why a stranger is not answered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum RateExceeded {
+pub(crate) enum RateExceeded {
     /// By this source.
     Source,
     /// By all together.
@@ -44,7 +44,7 @@ pub enum RateExceeded {
 
 /// Spends from the budgets of sources.
 #[derive(Debug)]
-pub struct SourceLimit<S = RandomState> {
+pub(crate) struct SourceLimit<S = RandomState> {
     rates: SourceRates,
     total: Bucket,
     sources: Vec<Option<(u64, Bucket)>>,
@@ -53,7 +53,7 @@ pub struct SourceLimit<S = RandomState> {
 
 impl SourceLimit {
     /// Creates full budgets.
-    pub fn new(rates: SourceRates, now: Instant) -> Self {
+    pub(crate) fn new(rates: SourceRates, now: Instant) -> Self {
         Self::with_hasher(rates, RandomState::new(), now)
     }
 }
@@ -65,7 +65,7 @@ impl<S: BuildHasher> SourceLimit<S> {
     }
 
     /// Spends one answer to `source`, or says which of the rates forbids it.
-    pub fn try_spend(&mut self, source: IpAddr, now: Instant) -> Result<(), RateExceeded> {
+    pub(crate) fn try_spend(&mut self, source: IpAddr, now: Instant) -> Result<(), RateExceeded> {
         let key = source_key(source);
         let bucket = usize::try_from(self.hasher.hash_one(key) % BUCKETS as u64).unwrap_or(0);
         let start = bucket * WAYS;

@@ -47,19 +47,19 @@ const TAG_BYTES: usize = 32;
 const INTEGRITY_BYTES: usize = 4 + TAG_BYTES;
 
 /// Longest USERNAME that is taken: checks have 16 octets, a relay's address discovery may have more.
-pub const USERNAME_BYTES_MAX: usize = 64;
+pub(crate) const USERNAME_BYTES_MAX: usize = 64;
 /// Longest message: the longest payload of a channel frame.
-pub const MESSAGE_BYTES_MAX: usize = 1_500;
+pub(crate) const MESSAGE_BYTES_MAX: usize = 1_500;
 /// Longest response: header, an IPv6 address, integrity.
-pub const RESPONSE_BYTES_MAX: usize = HEADER_BYTES + 24 + INTEGRITY_BYTES;
+pub(crate) const RESPONSE_BYTES_MAX: usize = HEADER_BYTES + 24 + INTEGRITY_BYTES;
 
 /// 96 random bits that tie a response to its request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct TransactionId(pub [u8; 12]);
+pub(crate) struct TransactionId(pub [u8; 12]);
 
 /// A check.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Request<'a> {
+pub(crate) struct Request<'a> {
     /// Comes back in the response.
     pub transaction: TransactionId,
     /// Names the receiver: 1..=64 visible ASCII characters.
@@ -74,7 +74,7 @@ pub struct Request<'a> {
 
 /// The answer to a check.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Response {
+pub(crate) struct Response {
     /// Of the request.
     pub transaction: TransactionId,
     /// Where the request came from; `0.0.0.0:0` on a relayed path.
@@ -83,7 +83,7 @@ pub struct Response {
 
 /// Either half of the exchange.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Message<'a> {
+pub(crate) enum Message<'a> {
     /// A check.
     Request(Request<'a>),
     /// Its answer.
@@ -92,7 +92,7 @@ pub enum Message<'a> {
 
 /// A well-formed message whose integrity is yet to be verified.
 #[derive(Clone, Copy, Debug)]
-pub struct Received<'a> {
+pub(crate) struct Received<'a> {
     /// What it says.
     pub message: Message<'a>,
     signed: &'a [u8],
@@ -132,7 +132,7 @@ pub enum DecodeError {
 }
 
 /// Parses one message; the caller verifies it.
-pub fn decode(packet: &[u8]) -> Result<Received<'_>, DecodeError> {
+pub(crate) fn decode(packet: &[u8]) -> Result<Received<'_>, DecodeError> {
     if packet.len() > MESSAGE_BYTES_MAX {
         return Err(DecodeError::TooLong);
     }
@@ -174,7 +174,7 @@ pub fn decode(packet: &[u8]) -> Result<Received<'_>, DecodeError> {
 impl Received<'_> {
     /// Returns whether whoever sent this knows the password. Takes the same time for any wrong tag.
     #[must_use]
-    pub fn verify(&self, password: &str) -> bool {
+    pub(crate) fn verify(&self, password: &str) -> bool {
         boring::memcmp::eq(&integrity(password, self.signed), self.tag)
     }
 }
@@ -182,7 +182,7 @@ impl Received<'_> {
 impl Request<'_> {
     /// Writes the request and returns its size; `None`: `out` is too small, or the username is none.
     #[must_use]
-    pub fn encode(&self, password: &str, out: &mut [u8]) -> Option<usize> {
+    pub(crate) fn encode(&self, password: &str, out: &mut [u8]) -> Option<usize> {
         if !is_username(self.username.as_bytes()) {
             return None;
         }
@@ -202,7 +202,7 @@ impl Request<'_> {
     }
 
     /// Returns the padding that makes this request `size` octets long; `None` when it cannot be.
-    pub fn padding_to(&self, size: u16) -> Option<u16> {
+    pub(crate) fn padding_to(&self, size: u16) -> Option<u16> {
         let username = self.username.len().next_multiple_of(4);
         let choice =
             4 * usize::from(self.use_candidate) + 8 * usize::from(self.selection.is_some());
@@ -215,7 +215,7 @@ impl Request<'_> {
 impl Response {
     /// Writes the response and returns its size, or `None` when `out` is too small.
     #[must_use]
-    pub fn encode(&self, password: &str, out: &mut [u8]) -> Option<usize> {
+    pub(crate) fn encode(&self, password: &str, out: &mut [u8]) -> Option<usize> {
         let mut value = [0; 20];
         let length = write_address(self.mapped, self.transaction, &mut value);
         let mut writer = Writer { out, at: 0 };

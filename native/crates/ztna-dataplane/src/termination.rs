@@ -43,12 +43,12 @@ use self::flow_table::FlowTable;
 use self::reassembly::Reassembly;
 use self::terminal::Pool;
 
-pub use self::counters::TerminationCounters;
-pub use self::datagram::{Datagram, DatagramKind, Unreachable};
-pub use self::flow_table::TerminatedFlow;
+pub(crate) use self::counters::TerminationCounters;
+pub(crate) use self::datagram::{Datagram, DatagramKind, Unreachable};
+pub(crate) use self::flow_table::TerminatedFlow;
 
 /// How long the owner may take to decide on a SYN (`docs/protocol.md`, limits).
-pub const SYN_HELD_MAX: Duration = Duration::from_secs(10);
+pub(crate) const SYN_HELD_MAX: Duration = Duration::from_secs(10);
 
 /// The least that an IPv4 host takes in one piece (RFC 1122 §3.3.2); less leaves no room for data.
 const MTU_MIN: u16 = 576;
@@ -58,7 +58,7 @@ const TRIM_AFTER: Duration = Duration::from_secs(1);
 
 /// What a termination needs to know about its device and bounds.
 #[derive(Clone, Copy, Debug)]
-pub struct TerminationConfig {
+pub(crate) struct TerminationConfig {
     /// Packets carry a [`crate::tun::vnet::VnetHeader`] that the device understands.
     pub offload: bool,
     /// Of the device.
@@ -73,7 +73,7 @@ pub struct TerminationConfig {
 
 /// What happened to a TCP flow.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum TcpEvent {
+pub(crate) enum TcpEvent {
     /// An application wants to connect: accept or refuse.
     Syn {
         /// Names the flow from here on.
@@ -107,18 +107,16 @@ pub enum TcpEvent {
 
 /// How a held SYN is answered if not by a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum TcpRefusal {
+pub(crate) enum TcpRefusal {
     /// Nobody listens: RST.
     Reset,
     /// Nobody is there: ICMP host or address unreachable.
     Unreachable,
-    /// Policy forbids it: ICMP administratively prohibited.
-    Prohibited,
 }
 
 /// Why nothing can be read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum TcpRecvError {
+pub(crate) enum TcpRecvError {
     /// Nothing at the moment.
     #[error("nothing has arrived")]
     Empty,
@@ -132,7 +130,7 @@ pub enum TcpRecvError {
 
 /// Why nothing can be written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum TcpSendError {
+pub(crate) enum TcpSendError {
     /// The owner said its last.
     #[error("the flow was finished")]
     Finished,
@@ -142,7 +140,7 @@ pub enum TcpSendError {
 }
 
 /// See the module's documentation.
-pub struct Termination {
+pub(crate) struct Termination {
     config: TerminationConfig,
     /// When the stack's clock began.
     origin: Instant,
@@ -176,7 +174,7 @@ impl std::fmt::Debug for Termination {
 
 impl Termination {
     /// Creates a termination without flows.
-    pub fn new(config: TerminationConfig, now: Instant) -> Self {
+    pub(crate) fn new(config: TerminationConfig, now: Instant) -> Self {
         let config = TerminationConfig { mtu: config.mtu.max(MTU_MIN), ..config };
         let capabilities = device::capabilities(config.offload, config.mtu);
         let mut replies = Replies::default();
@@ -212,7 +210,7 @@ impl Termination {
     }
 
     /// Returns what happened next, oldest first.
-    pub fn poll_event(&mut self) -> Option<TcpEvent> {
+    pub(crate) fn poll_event(&mut self) -> Option<TcpEvent> {
         loop {
             let event = self.events.pop_front()?;
             match event {
@@ -238,17 +236,18 @@ impl Termination {
     }
 
     /// Returns what was done and dropped.
-    pub fn counters(&self) -> TerminationCounters {
+    pub(crate) fn counters(&self) -> TerminationCounters {
         TerminationCounters { replies_dropped: self.replies.dropped, ..self.counters }
     }
 
     /// Returns how many flows are held or accepted.
-    pub fn flows(&self) -> usize {
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn flows(&self) -> usize {
         self.table.len()
     }
 
     /// Returns when [`Termination::handle_timeout`] is due. With something to flush that is at once.
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         if !self.dirty.is_empty() || !self.replies.is_empty() {
             return Some(self.now);
         }
@@ -264,7 +263,7 @@ impl Termination {
     }
 
     /// Does what is due; [`Termination::flush`] follows.
-    pub fn handle_timeout(&mut self, now: Instant) {
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.now = now;
         while let Some(flow) = self.table.pop_due(now) {
             self.handle_flow_timeout(flow);

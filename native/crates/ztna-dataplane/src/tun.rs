@@ -11,7 +11,7 @@ mod ioctl;
 mod netlink;
 #[cfg(test)]
 mod tests;
-pub mod vnet;
+pub(crate) mod vnet;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
@@ -24,7 +24,7 @@ use crate::EndpointError;
 use crate::command::{TunConfig, TunSource};
 
 /// Octets that a read buffer needs: a header and the largest packet.
-pub const READ_BUFFER: usize = VnetHeader::LENGTH + 65_535;
+pub(crate) const READ_BUFFER: usize = VnetHeader::LENGTH + 65_535;
 
 /// The default of 500 drops packets when an application sends at full speed without offload.
 const QUEUE_LENGTH: i32 = 5_000;
@@ -33,7 +33,7 @@ const CLONE_DEVICE: &str = "/dev/net/tun";
 
 /// An open device. Reading and writing never block.
 #[derive(Debug)]
-pub struct TunDevice {
+pub(crate) struct TunDevice {
     file: File,
     name: String,
     offload: bool,
@@ -42,7 +42,7 @@ pub struct TunDevice {
 
 impl TunDevice {
     /// Opens or adopts a device and configures it as far as it is not.
-    pub fn open(config: &TunConfig) -> Result<Self, EndpointError> {
+    pub(crate) fn open(config: &TunConfig) -> Result<Self, EndpointError> {
         match &config.source {
             TunSource::Name(name) => Self::open_by_name(name, config),
             TunSource::Descriptor(descriptor) => Self::adopt(*descriptor, config.mtu),
@@ -50,23 +50,26 @@ impl TunDevice {
     }
 
     /// Returns the interface's name.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
     /// Returns whether packets carry a header that the kernel understands.
-    pub const fn offload(&self) -> bool {
+    pub(crate) const fn offload(&self) -> bool {
         self.offload
     }
 
     /// Returns the largest packet that is not a super-segment.
-    pub const fn mtu(&self) -> u16 {
+    pub(crate) const fn mtu(&self) -> u16 {
         self.mtu
     }
 
     /// Reads one packet into `buffer`, which holds [`READ_BUFFER`] octets. `None` tells that none
     /// waits.
-    pub fn read<'b>(&self, buffer: &'b mut [u8]) -> io::Result<Option<(VnetHeader, &'b mut [u8])>> {
+    pub(crate) fn read<'b>(
+        &self,
+        buffer: &'b mut [u8],
+    ) -> io::Result<Option<(VnetHeader, &'b mut [u8])>> {
         let length = match (&self.file).read(buffer) {
             Ok(length) => length,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
@@ -83,7 +86,7 @@ impl TunDevice {
     }
 
     /// Writes one packet. It goes to the application at once or is lost; the device does not queue.
-    pub fn write(&self, header: VnetHeader, packet: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(&self, header: VnetHeader, packet: &[u8]) -> io::Result<()> {
         let header = header.to_octets();
         let parts = [IoSlice::new(&header), IoSlice::new(packet)];
         let [_, packet_only] = &parts;

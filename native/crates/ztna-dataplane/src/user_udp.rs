@@ -27,7 +27,7 @@ const SEND_TRAIN_BYTES: usize = 64_000;
 
 /// What one call received. Made once and used for every socket: it is large.
 #[derive(Debug)]
-pub struct UdpBatch {
+pub(crate) struct UdpBatch {
     storage: Box<[u8]>,
     metas: [RecvMeta; TRAINS],
     filled: usize,
@@ -35,7 +35,7 @@ pub struct UdpBatch {
 
 /// One datagram of a batch.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct UserDatagram<'a> {
+pub(crate) struct UserDatagram<'a> {
     /// Who sent it.
     pub source: SocketAddr,
     /// The local address it was sent to: answers leave by it.
@@ -46,7 +46,7 @@ pub struct UserDatagram<'a> {
 
 impl UdpBatch {
     /// Creates an empty batch.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             storage: vec![0; TRAINS * TRAIN_BYTES].into_boxed_slice(),
             metas: [RecvMeta::default(); TRAINS],
@@ -55,7 +55,7 @@ impl UdpBatch {
     }
 
     /// Returns the datagrams of the last receive call, in the order of their arrival.
-    pub fn datagrams(&self) -> impl Iterator<Item = UserDatagram<'_>> {
+    pub(crate) fn datagrams(&self) -> impl Iterator<Item = UserDatagram<'_>> {
         let trains = self.storage.chunks(TRAIN_BYTES).zip(&self.metas).take(self.filled);
         trains.flat_map(|(storage, meta)| {
             let train = storage.get(..meta.len).unwrap_or_default();

@@ -19,10 +19,10 @@ use socket2::{SockRef, TcpKeepalive};
 use crate::flow::answer::{FlowAnswer, StreamError};
 
 /// How long one address may take to answer.
-pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long all addresses of a backend may take together.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A backend that vanished is noticed after this plus four probes of 15 s: before the two minutes
 /// after which most stateful firewalls forget a connection.
@@ -32,7 +32,7 @@ const KEEPALIVE_PROBES: u32 = 4;
 
 /// Where a connection attempt stands.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum ConnectProgress {
+pub(crate) enum ConnectProgress {
     /// Nothing to do until the socket is writable or the deadline passes.
     Pending,
     /// Data may flow.
@@ -43,7 +43,7 @@ pub enum ConnectProgress {
 
 /// What a read gave.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum TcpRead {
+pub(crate) enum TcpRead {
     /// So many octets.
     Data(usize),
     /// Nothing until the next event.
@@ -56,7 +56,7 @@ pub enum TcpRead {
 
 /// What a write took.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum TcpWrite {
+pub(crate) enum TcpWrite {
     /// So many octets, perhaps fewer than given.
     Accepted(usize),
     /// Nothing until the next event.
@@ -67,7 +67,7 @@ pub enum TcpWrite {
 
 /// One end of a TCP connection. Dropping it closes the connection in order.
 #[derive(Debug)]
-pub struct TcpEnd {
+pub(crate) struct TcpEnd {
     stream: Option<TcpStream>,
     token: Token,
     connect: Option<Connecting>,
@@ -85,7 +85,7 @@ struct Connecting {
 impl TcpEnd {
     /// Starts to connect to the first of `addresses` that takes it. Drive it with
     /// [`Self::handle_ready`] and [`Self::handle_timeout`] until it is no longer pending.
-    pub fn connect(
+    pub(crate) fn connect(
         addresses: &[SocketAddr],
         registry: &Registry,
         token: Token,
@@ -108,7 +108,7 @@ impl TcpEnd {
     }
 
     /// Takes a connection that a listener accepted.
-    pub fn from_accepted(
+    pub(crate) fn from_accepted(
         mut stream: TcpStream,
         registry: &Registry,
         token: Token,
@@ -119,7 +119,7 @@ impl TcpEnd {
     }
 
     /// Looks after a connection that is being made when its socket became ready.
-    pub fn handle_ready(&mut self, registry: &Registry, now: Instant) -> ConnectProgress {
+    pub(crate) fn handle_ready(&mut self, registry: &Registry, now: Instant) -> ConnectProgress {
         let (Some(stream), Some(_)) = (&self.stream, &self.connect) else {
             return self.settled();
         };
@@ -140,7 +140,7 @@ impl TcpEnd {
     }
 
     /// Gives an address up whose time has passed.
-    pub fn handle_timeout(&mut self, registry: &Registry, now: Instant) -> ConnectProgress {
+    pub(crate) fn handle_timeout(&mut self, registry: &Registry, now: Instant) -> ConnectProgress {
         match &self.connect {
             None => self.settled(),
             Some(connecting) if now < connecting.attempt_deadline => ConnectProgress::Pending,
@@ -149,12 +149,12 @@ impl TcpEnd {
     }
 
     /// Returns when [`Self::handle_timeout`] next has something to do.
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         Some(self.connect.as_ref()?.attempt_deadline)
     }
 
     /// Reads into `buffer`, which must not be empty.
-    pub fn read(&mut self, buffer: &mut [u8]) -> TcpRead {
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> TcpRead {
         let Some(stream) = self.established() else { return TcpRead::WouldBlock };
         loop {
             return match stream.read(buffer) {
@@ -168,7 +168,7 @@ impl TcpEnd {
     }
 
     /// Writes from `octets`, which must not be empty.
-    pub fn write(&mut self, octets: &[u8]) -> TcpWrite {
+    pub(crate) fn write(&mut self, octets: &[u8]) -> TcpWrite {
         let Some(stream) = self.established() else { return TcpWrite::WouldBlock };
         loop {
             return match stream.write(octets) {
@@ -183,7 +183,7 @@ impl TcpEnd {
 
     /// Sends a FIN behind what was written; reading goes on. A connection that the peer reset in the
     /// meantime says so at the next read.
-    pub fn shutdown_write(&mut self) {
+    pub(crate) fn shutdown_write(&mut self) {
         if let Some(stream) = self.established() {
             // Fails only when there is no connection to shut down.
             let _ = stream.shutdown(Shutdown::Write);
@@ -191,25 +191,20 @@ impl TcpEnd {
     }
 
     /// Closes the connection with an RST, whatever is unsent.
-    pub fn reset(self) {
+    pub(crate) fn reset(self) {
         if let Some(stream) = &self.stream {
             // Without it the close is an orderly one: the second best.
             let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
         }
     }
 
-    /// Returns whether data may flow.
-    pub const fn is_connected(&self) -> bool {
-        self.connect.is_none() && self.stream.is_some()
-    }
-
     /// Returns the address of the other side of a connection that is made.
-    pub fn peer_address(&self) -> Option<SocketAddr> {
+    pub(crate) fn peer_address(&self) -> Option<SocketAddr> {
         self.stream.as_ref()?.peer_addr().ok()
     }
 
     /// Returns the address of this side.
-    pub fn local_address(&self) -> Option<SocketAddr> {
+    pub(crate) fn local_address(&self) -> Option<SocketAddr> {
         self.stream.as_ref()?.local_addr().ok()
     }
 

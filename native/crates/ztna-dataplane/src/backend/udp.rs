@@ -10,14 +10,14 @@ use crate::user_udp::{UdpBatch, UserUdp};
 
 /// A connected socket, registered for reading. Dropping it closes it.
 #[derive(Debug)]
-pub struct UdpEnd {
+pub(crate) struct UdpEnd {
     socket: UserUdp,
     peer: SocketAddr,
 }
 
 /// What became of datagrams.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct UdpSent {
+pub(crate) struct UdpSent {
     /// How many left; the others were dropped.
     pub sent: usize,
     /// What an ICMP message or the system said. The flow may live on: a backend that restarts
@@ -27,7 +27,7 @@ pub struct UdpSent {
 
 impl UdpEnd {
     /// Opens a socket to the first of `addresses` that there is a route to.
-    pub fn connect(
+    pub(crate) fn connect(
         addresses: &[SocketAddr],
         registry: &Registry,
         token: Token,
@@ -46,7 +46,7 @@ impl UdpEnd {
     }
 
     /// Sends one datagram.
-    pub fn send(&self, octets: &[u8]) -> UdpSent {
+    pub(crate) fn send(&self, octets: &[u8]) -> UdpSent {
         let socket = self.socket.socket();
         // An ICMP error about an earlier datagram is told by the next call, which does nothing else.
         let mut outcome = socket.send(octets);
@@ -61,7 +61,7 @@ impl UdpEnd {
     }
 
     /// Sends datagrams in as few system calls as their sizes allow. `scratch` is any buffer.
-    pub fn send_all(&self, datagrams: &[&[u8]], scratch: &mut Vec<u8>) -> UdpSent {
+    pub(crate) fn send_all(&self, datagrams: &[&[u8]], scratch: &mut Vec<u8>) -> UdpSent {
         let (mut sent, outcome) = self.socket.send(datagrams, self.peer, None, scratch);
         let mut error = outcome.as_ref().err().and_then(stream_error);
         if error.is_some() {
@@ -75,13 +75,8 @@ impl UdpEnd {
 
     /// Fills `batch` with what arrived and returns whether anything did; call again until nothing
     /// does. An error is an ICMP message about an earlier datagram, told once.
-    pub fn receive(&self, batch: &mut UdpBatch) -> Result<bool, StreamError> {
+    pub(crate) fn receive(&self, batch: &mut UdpBatch) -> Result<bool, StreamError> {
         self.socket.receive(batch).map_err(|error| StreamError::from_io_error(&error))
-    }
-
-    /// Returns the backend's address.
-    pub const fn peer_address(&self) -> SocketAddr {
-        self.peer
     }
 }
 
@@ -211,7 +206,7 @@ mod tests {
     fn a_backend_without_addresses_or_routes_is_unreachable() {
         let poll = Poll::new().unwrap();
         let connect = |addresses: &[SocketAddr]| {
-            UdpEnd::connect(addresses, poll.registry(), TOKEN).map(|end| end.peer_address())
+            UdpEnd::connect(addresses, poll.registry(), TOKEN).map(|end| end.peer)
         };
         let broadcast = "255.255.255.255:9".parse().unwrap();
         let good = "127.0.0.1:9".parse().unwrap();

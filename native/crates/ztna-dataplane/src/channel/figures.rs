@@ -2,7 +2,7 @@
 
 /// Why a frame was not forwarded.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum ChannelDrop {
+pub(crate) enum ChannelDrop {
     /// Shorter than the smallest frame.
     #[error("too short")]
     TooShort,
@@ -28,7 +28,7 @@ pub enum ChannelDrop {
 
 impl ChannelDrop {
     /// Every reason, in the order of [`ChannelCounters::drops`].
-    pub const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::TooShort,
         Self::TooLong,
         Self::Malformed,
@@ -39,7 +39,7 @@ impl ChannelDrop {
     ];
 
     /// Returns the name of its counter.
-    pub const fn counter(self) -> &'static str {
+    pub(crate) const fn counter(self) -> &'static str {
         match self {
             Self::TooShort => "channel_drops_too_short",
             Self::TooLong => "channel_drops_too_long",
@@ -54,7 +54,7 @@ impl ChannelDrop {
 
 /// Monotonic figures of all channels.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct ChannelCounters {
+pub(crate) struct ChannelCounters {
     /// Frames forwarded.
     pub packets: u64,
     /// Octets of their payloads.
@@ -64,16 +64,7 @@ pub struct ChannelCounters {
 
 impl ChannelCounters {
     /// Returns how many frames were dropped for each reason.
-    pub fn drops(&self) -> impl Iterator<Item = (ChannelDrop, u64)> {
+    pub(crate) fn drops(&self) -> impl Iterator<Item = (ChannelDrop, u64)> {
         ChannelDrop::ALL.into_iter().zip(self.drops)
     }
-}
-
-/// What one channel carried.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct ChannelTraffic {
-    /// Frames forwarded, both ways.
-    pub packets: u64,
-    /// Octets of their payloads, both ways.
-    pub bytes: u64,
 }

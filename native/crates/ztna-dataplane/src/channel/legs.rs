@@ -23,10 +23,6 @@ impl Legs {
         self.entries.get(&leg)?.address
     }
 
-    pub(super) fn channels(&self, leg: ConnectionHandle) -> usize {
-        self.entries.get(&leg).map_or(0, |leg| leg.sides.len())
-    }
-
     pub(super) fn attach(&mut self, leg: ConnectionHandle, side: usize) {
         self.entries.entry(leg).or_default().sides.insert(side);
     }
@@ -46,10 +42,6 @@ impl Legs {
             self.entries.remove(&leg);
         }
         sides
-    }
-
-    pub(super) fn forget(&mut self, leg: ConnectionHandle) {
-        self.entries.remove(&leg);
     }
 
     /// Sets an address and returns the sides that must learn it.

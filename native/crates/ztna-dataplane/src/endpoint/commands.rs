@@ -243,8 +243,7 @@ impl Plane {
 
     fn close_channel(&mut self, channel: WireId, now: Instant) {
         if self.is_relay() {
-            let ids = self.channels.relay_ids(channel);
-            self.channels.close(channel);
+            let ids = self.channels.close(channel);
             ids.into_iter().flatten().for_each(|id| self.shared.release_id(id));
             // One that was issued and never opened.
             self.shared.release_id(channel);

@@ -46,7 +46,7 @@ impl Plane {
             Err(error) => return self.fail_command(&error),
         };
         let name = device.name().to_owned();
-        let (offload, mtu) = (device.offload(), config.mtu);
+        let (offload, mtu) = (device.offload(), device.mtu());
         if self.add_link(Device::Tun(device), offload, mtu, now) {
             self.events.push(Event::TunOpened { name });
         }

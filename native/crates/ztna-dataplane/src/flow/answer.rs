@@ -8,7 +8,7 @@ use std::io;
 /// The connector's answer to a flow header.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[repr(u8)]
-pub enum FlowAnswer {
+pub(crate) enum FlowAnswer {
     /// Data follows.
     Connected = 0,
     /// No session, no grant, no such service or port: the same answer, given before any look-up.
@@ -27,7 +27,7 @@ pub enum FlowAnswer {
 
 impl FlowAnswer {
     /// Reads an answer; `None` for an octet that is none, which ends the flow.
-    pub const fn from_octet(octet: u8) -> Option<Self> {
+    pub(crate) const fn from_octet(octet: u8) -> Option<Self> {
         match octet {
             0 => Some(Self::Connected),
             1 => Some(Self::NotAvailable),
@@ -41,7 +41,7 @@ impl FlowAnswer {
     }
 
     /// Returns the octet on the wire.
-    pub const fn octet(self) -> u8 {
+    pub(crate) const fn octet(self) -> u8 {
         self as u8
     }
 
@@ -49,7 +49,7 @@ impl FlowAnswer {
     ///
     /// What the system lacks (descriptors, memory, ports) is a limit; what is not known to be a
     /// refusal or a delay means that the backend cannot be reached.
-    pub fn from_connect_error(error: &io::Error) -> Self {
+    pub(crate) fn from_connect_error(error: &io::Error) -> Self {
         match error.raw_os_error() {
             Some(libc::ECONNREFUSED | libc::ECONNRESET) => return Self::Refused,
             Some(libc::ETIMEDOUT) => return Self::TimedOut,
@@ -76,7 +76,7 @@ impl FlowAnswer {
 /// Why one side ended a flow before its end.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[repr(u8)]
-pub enum StreamError {
+pub(crate) enum StreamError {
     /// The application or the backend reset its connection.
     PeerReset = 0,
     /// The backend refused.
@@ -97,7 +97,7 @@ pub enum StreamError {
 
 impl StreamError {
     /// Reads a code; what is unknown is [`Self::Internal`], for the flow has ended either way.
-    pub const fn from_code(code: u64) -> Self {
+    pub(crate) const fn from_code(code: u64) -> Self {
         match code {
             0 => Self::PeerReset,
             2 => Self::Refused,
@@ -111,12 +111,12 @@ impl StreamError {
     }
 
     /// Returns the code on the wire.
-    pub const fn code(self) -> u64 {
+    pub(crate) const fn code(self) -> u64 {
         self as u64
     }
 
     /// Returns the code for an established connection that failed so.
-    pub fn from_io_error(error: &io::Error) -> Self {
+    pub(crate) fn from_io_error(error: &io::Error) -> Self {
         match error.raw_os_error() {
             Some(libc::ECONNRESET | libc::EPIPE | libc::ECONNABORTED) => Self::PeerReset,
             Some(libc::ECONNREFUSED) => Self::Refused,

@@ -14,10 +14,10 @@
 //! does not fit whole is cut, into pieces that fill the size given but for the last.
 
 /// Largest packet in a flow, whole or in pieces (`docs/protocol.md`, flows).
-pub const PACKET_BYTES_MAX: usize = 9_216;
+pub(crate) const PACKET_BYTES_MAX: usize = 9_216;
 
 /// Largest flow number: a stream id has 62 bits, of which the lowest two say who opened it.
-pub const FLOW_MAX: u64 = (1 << 60) - 1;
+pub(crate) const FLOW_MAX: u64 = (1 << 60) - 1;
 
 const WHOLE: u8 = 0x00;
 const PIECE: u8 = 0x01;
@@ -27,7 +27,7 @@ const PIECE_FIELDS_BYTES: usize = 6;
 
 /// One DATAGRAM payload.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum FlowDatagram<'a> {
+pub(crate) enum FlowDatagram<'a> {
     /// A packet that fitted.
     Whole {
         /// Stream id / 4.
@@ -41,7 +41,7 @@ pub enum FlowDatagram<'a> {
 
 /// A part of a packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Piece<'a> {
+pub(crate) struct Piece<'a> {
     /// Stream id / 4.
     pub flow: u64,
     /// Tells the packets of a flow apart.
@@ -56,7 +56,7 @@ pub struct Piece<'a> {
 
 /// Why a payload is not a flow datagram, or cannot be made one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum DatagramError {
+pub(crate) enum DatagramError {
     /// It ends inside a field.
     #[error("truncated")]
     Truncated,
@@ -79,7 +79,7 @@ pub enum DatagramError {
 
 impl<'a> FlowDatagram<'a> {
     /// Reads one DATAGRAM payload.
-    pub fn read(payload: &'a [u8]) -> Result<Self, DatagramError> {
+    pub(crate) fn read(payload: &'a [u8]) -> Result<Self, DatagramError> {
         let (kind, rest) = payload.split_first().ok_or(DatagramError::Truncated)?;
         match *kind {
             WHOLE => {
@@ -119,7 +119,7 @@ impl<'a> FlowDatagram<'a> {
 
 /// Returns the DATAGRAM payloads of at most `size_max` octets that carry a packet of a flow: one when
 /// it fits. `packet` should differ from those of the flow's recent packets.
-pub fn write_packet(
+pub(crate) fn write_packet(
     flow: u64,
     packet: u16,
     octets: &[u8],
@@ -148,7 +148,7 @@ pub fn write_packet(
 
 /// Yields the payloads of one packet, each in a buffer of its own: QUIC keeps them until it sends.
 #[derive(Debug)]
-pub struct PacketDatagrams<'a> {
+pub(crate) struct PacketDatagrams<'a> {
     flow: u64,
     packet: u16,
     total: u16,

@@ -15,17 +15,17 @@
 use crate::event::FlowKind;
 
 /// Longest service name (`docs/protocol.md`, identity); the longest DNS label.
-pub const SERVICE_BYTES_MAX: usize = 63;
+pub(crate) const SERVICE_BYTES_MAX: usize = 63;
 
 /// Octets before the service name.
 const FIXED_BYTES: usize = 4;
 
 /// Longest header.
-pub const HEADER_BYTES_MAX: usize = FIXED_BYTES + SERVICE_BYTES_MAX;
+pub(crate) const HEADER_BYTES_MAX: usize = FIXED_BYTES + SERVICE_BYTES_MAX;
 
 /// Where a flow wants to go.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct FlowHeader {
+pub(crate) struct FlowHeader {
     /// TCP, UDP or echo.
     pub kind: FlowKind,
     /// Of the service; 0 for echo and only then.
@@ -35,7 +35,7 @@ pub struct FlowHeader {
 
 /// Why octets are not a flow header.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum FlowHeaderError {
+pub(crate) enum FlowHeaderError {
     /// A kind of flow that this version does not know: answered "kind not supported".
     #[error("unknown kind of flow {0}")]
     UnknownKind(u8),
@@ -49,7 +49,7 @@ pub enum FlowHeaderError {
 
 impl FlowHeader {
     /// Creates a header that can be written.
-    pub fn new(kind: FlowKind, port: u16, service: &str) -> Result<Self, FlowHeaderError> {
+    pub(crate) fn new(kind: FlowKind, port: u16, service: &str) -> Result<Self, FlowHeaderError> {
         if (kind == FlowKind::Echo) != (port == 0) {
             return Err(FlowHeaderError::InvalidPort(port));
         }
@@ -60,12 +60,12 @@ impl FlowHeader {
     }
 
     /// Returns the service's name, which is well formed.
-    pub fn service(&self) -> &str {
+    pub(crate) fn service(&self) -> &str {
         &self.service
     }
 
     /// Appends the header to `out`.
-    pub fn write(&self, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
         out.push(self.kind as u8);
         out.extend_from_slice(&self.port.to_be_bytes());
         // A service name has at most 63 octets: `new` and `read` are the only ways to make one.
@@ -75,7 +75,7 @@ impl FlowHeader {
 }
 
 /// Returns whether `name` is a service name: 1..63 of `[a-z0-9]([a-z0-9-]*[a-z0-9])?`.
-pub const fn is_service_name(name: &[u8]) -> bool {
+pub(crate) const fn is_service_name(name: &[u8]) -> bool {
     let ([first, ..], [.., last]) = (name, name) else { return false };
     if name.len() > SERVICE_BYTES_MAX || *first == b'-' || *last == b'-' {
         return false;
@@ -92,14 +92,14 @@ pub const fn is_service_name(name: &[u8]) -> bool {
 
 /// Reads one header from a stream in pieces of any size.
 #[derive(Clone, Debug)]
-pub struct FlowHeaderReader {
+pub(crate) struct FlowHeaderReader {
     octets: [u8; HEADER_BYTES_MAX],
     filled: usize,
 }
 
 impl FlowHeaderReader {
     /// Creates a reader at the start of a stream.
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { octets: [0; HEADER_BYTES_MAX], filled: 0 }
     }
 
@@ -107,7 +107,10 @@ impl FlowHeaderReader {
     /// when they ran out first. What is left in `octets` is the flow's data.
     ///
     /// An error is final: answer it and read no further.
-    pub fn read(&mut self, octets: &mut &[u8]) -> Result<Option<FlowHeader>, FlowHeaderError> {
+    pub(crate) fn read(
+        &mut self,
+        octets: &mut &[u8],
+    ) -> Result<Option<FlowHeader>, FlowHeaderError> {
         while let Some((octet, rest)) = octets.split_first() {
             let Some(slot) = self.octets.get_mut(self.filled) else {
                 return Err(FlowHeaderError::InvalidService);
@@ -121,11 +124,6 @@ impl FlowHeaderReader {
             }
         }
         Ok(None)
-    }
-
-    /// Returns how many octets of an incomplete header arrived.
-    pub const fn held(&self) -> usize {
-        self.filled
     }
 
     /// Judges the octet that came last, in the light of those before it.

@@ -15,13 +15,13 @@ use std::time::{Duration, Instant};
 use crate::flow::datagram::Piece;
 
 /// Packets under way at a time.
-pub const PACKETS_MAX: usize = 64;
+pub(crate) const PACKETS_MAX: usize = 64;
 
 /// Octets of packets under way at a time.
-pub const BYTES_MAX: usize = 256 * 1024;
+pub(crate) const BYTES_MAX: usize = 256 * 1024;
 
 /// How long a packet waits for its last piece.
-pub const LIFETIME: Duration = Duration::from_secs(2);
+pub(crate) const LIFETIME: Duration = Duration::from_secs(2);
 
 /// Stretches between which a packet may have gaps. The largest packet is eight pieces on the smallest
 /// path, so that honest pieces in the worst order need four.
@@ -29,7 +29,7 @@ const STRETCHES_MAX: usize = 16;
 
 /// Why a packet was not put together.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum ReassemblyDrop {
+pub(crate) enum ReassemblyDrop {
     /// Two pieces held the same octet.
     Overlap,
     /// Two pieces gave different totals.
@@ -46,7 +46,7 @@ pub enum ReassemblyDrop {
 
 impl ReassemblyDrop {
     /// Every reason.
-    pub const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Overlap,
         Self::TotalChanged,
         Self::Fragmented,
@@ -56,7 +56,7 @@ impl ReassemblyDrop {
     ];
 
     /// Returns the name of its counter.
-    pub const fn counter(self) -> &'static str {
+    pub(crate) const fn counter(self) -> &'static str {
         match self {
             Self::Overlap => "reassembly_drops_overlap",
             Self::TotalChanged => "reassembly_drops_total_changed",
@@ -70,7 +70,7 @@ impl ReassemblyDrop {
 
 /// The packets of one tunnel that are under way.
 #[derive(Debug, Default)]
-pub struct Reassembler {
+pub(crate) struct Reassembler {
     /// Oldest first: all live equally long, so the first is the first to time out.
     packets: VecDeque<Packet>,
     /// Sum of the totals.
@@ -90,14 +90,14 @@ struct Packet {
 
 impl Reassembler {
     /// Creates one that holds nothing.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
     /// Takes a piece and returns the packet when it is the last one.
     ///
     /// `piece` is one that [`super::datagram::FlowDatagram::read`] accepted.
-    pub fn insert(&mut self, piece: &Piece<'_>, now: Instant) -> Option<Vec<u8>> {
+    pub(crate) fn insert(&mut self, piece: &Piece<'_>, now: Instant) -> Option<Vec<u8>> {
         self.handle_timeout(now);
 
         let found = self.packets.iter().position(|p| p.flow == piece.flow && p.id == piece.packet);
@@ -121,36 +121,33 @@ impl Reassembler {
     }
 
     /// Drops the packets that waited for 2 s.
-    pub fn handle_timeout(&mut self, now: Instant) {
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
         while self.packets.front().is_some_and(|packet| packet.expires_at <= now) {
             self.discard(0, ReassemblyDrop::TimedOut);
         }
     }
 
-    /// Returns when [`Self::handle_timeout`] next has something to do.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        Some(self.packets.front()?.expires_at)
-    }
-
     /// Drops the packets of a flow that ended.
-    pub fn end_flow(&mut self, flow: u64) {
+    pub(crate) fn end_flow(&mut self, flow: u64) {
         while let Some(index) = self.packets.iter().position(|packet| packet.flow == flow) {
             self.discard(index, ReassemblyDrop::FlowEnded);
         }
     }
 
     /// Returns how many packets were dropped for each reason.
-    pub fn drops(&self) -> impl Iterator<Item = (ReassemblyDrop, u64)> {
+    pub(crate) fn drops(&self) -> impl Iterator<Item = (ReassemblyDrop, u64)> {
         ReassemblyDrop::ALL.into_iter().zip(self.drops)
     }
 
     /// Returns how many packets are under way.
-    pub fn packets(&self) -> usize {
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn packets(&self) -> usize {
         self.packets.len()
     }
 
     /// Returns how many octets are set aside for them.
-    pub const fn bytes(&self) -> usize {
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) const fn bytes(&self) -> usize {
         self.bytes
     }
 

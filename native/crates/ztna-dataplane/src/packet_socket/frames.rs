@@ -6,10 +6,10 @@ use std::io::{self, ErrorKind};
 const LENGTH: usize = 2;
 
 /// No IP packet is smaller than an IPv4 header.
-pub const FRAME_MIN: usize = 20;
+pub(crate) const FRAME_MIN: usize = 20;
 
 /// Octets that wait for a program to read them; about 800 packets of 1,280 octets.
-pub const QUEUE_MAX: usize = 1 << 20;
+pub(crate) const QUEUE_MAX: usize = 1 << 20;
 
 /// At least this much room is offered to each read: a few dozen packets, or the largest frame.
 const READ_SIZE: usize = 64 << 10;

@@ -3,7 +3,7 @@
 /// Counts since the termination was created.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
-pub struct TerminationCounters {
+pub(crate) struct TerminationCounters {
     /// Packets that applications sent.
     pub packets_in: u64,
     /// Their octets.

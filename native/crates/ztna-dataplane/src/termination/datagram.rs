@@ -14,7 +14,7 @@ use crate::tun::vnet::VnetHeader;
 
 /// What kind of datagram it is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum DatagramKind {
+pub(crate) enum DatagramKind {
     /// RFC 768.
     Udp,
     /// An ICMP or ICMPv6 echo request; both ports of its addresses are 0.
@@ -28,7 +28,7 @@ pub enum DatagramKind {
 
 /// A datagram that an application sent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Datagram<'a> {
+pub(crate) struct Datagram<'a> {
     /// UDP or echo.
     pub kind: DatagramKind,
     /// The application.
@@ -41,13 +41,11 @@ pub struct Datagram<'a> {
 
 /// Why a destination cannot be reached, as ICMP tells it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Unreachable {
+pub(crate) enum Unreachable {
     /// Nobody listens on the port.
     Port,
     /// Nobody answers at the address.
     Host,
-    /// Policy forbids it.
-    Prohibited,
 }
 
 /// Octets of a UDP and of an echo header.
@@ -203,14 +201,12 @@ pub(super) fn build_unreachable(
     out: &mut Vec<u8>,
 ) -> Option<VnetHeader> {
     let (kind, code) = match (source.is_ipv4(), unreachable) {
-        // RFC 792; code 10 from RFC 1122 §3.2.2.1.
+        // RFC 792.
         (true, Unreachable::Port) => (3, 3),
         (true, Unreachable::Host) => (3, 1),
-        (true, Unreachable::Prohibited) => (3, 10),
         // RFC 4443 §3.1.
         (false, Unreachable::Port) => (1, 4),
         (false, Unreachable::Host) => (1, 3),
-        (false, Unreachable::Prohibited) => (1, 1),
     };
     // The answer comes from the address that was asked for.
     build_icmp(destination, source, [kind, code, 0, 0, 0, 0, 0, 0], quoted, out)

@@ -13,7 +13,7 @@ use super::terminal::Terminal;
 
 /// Names a TCP flow; one that ended is never taken for its successor.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct TerminatedFlow {
+pub(crate) struct TerminatedFlow {
     index: u32,
     generation: u32,
 }

@@ -13,7 +13,7 @@ impl Termination {
     /// Takes one packet that an application sent. UDP datagrams and echo requests in it are handed to
     /// `datagrams` before the call returns; what happens to TCP flows is told by
     /// [`Termination::poll_event`], and answers leave with [`Termination::flush`].
-    pub fn handle_packet(
+    pub(crate) fn handle_packet(
         &mut self,
         header: VnetHeader,
         packet: &mut [u8],
@@ -74,7 +74,7 @@ impl Termination {
 
     /// Builds a UDP packet from the virtual address `source` into `out`, whose contents it replaces.
     /// Returns `None` when the families differ or the payload does not fit into an IP packet.
-    pub fn send_udp(
+    pub(crate) fn send_udp(
         source: SocketAddr,
         destination: SocketAddr,
         payload: &[u8],
@@ -85,7 +85,7 @@ impl Termination {
 
     /// Builds the reply to an echo request into `out`; see [`Termination::send_udp`]. The ports do not
     /// matter.
-    pub fn send_echo_reply(
+    pub(crate) fn send_echo_reply(
         source: SocketAddr,
         destination: SocketAddr,
         identifier: u16,
@@ -99,7 +99,7 @@ impl Termination {
 
     /// Builds into `out` the ICMP error that answers a datagram, given by what
     /// [`Datagram`] said of it; see [`Termination::send_udp`].
-    pub fn send_unreachable(
+    pub(crate) fn send_unreachable(
         unreachable: Unreachable,
         kind: DatagramKind,
         source: SocketAddr,

@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn only_data_beyond_the_peers_segment_size_is_left_to_the_kernel_to_cut() {
-        for (data, gso) in [(1_240, VnetHeader::GSO_NONE), (1_241, VnetHeader::GSO_TCPV4)] {
+        for (data, gso) in [(1_240, VnetHeader::PLAIN.gso_type), (1_241, VnetHeader::GSO_TCPV4)] {
             let mut packet = syn(false, &[], &vec![0; data]);
 
             let vnet = finish(&mut packet, true, 1_240).header;

@@ -15,7 +15,7 @@ use super::{TcpEvent, TcpRecvError, TcpRefusal, TcpSendError, Termination, Termi
 impl Termination {
     /// Lets the held SYN through: the application's `connect` succeeds. Without memory for another
     /// flow it is refused, and the flow ends with `Reset`.
-    pub fn accept(&mut self, flow: TerminatedFlow, now: Instant) {
+    pub(crate) fn accept(&mut self, flow: TerminatedFlow, now: Instant) {
         self.now = now;
         let Some(entry) = self.table.get_mut(flow) else { return };
         let Stage::Held(syn) = entry.stage else { return };
@@ -59,7 +59,7 @@ impl Termination {
 
     /// Answers the held SYN as a host or firewall would that does not take the connection. No event
     /// follows.
-    pub fn refuse(&mut self, flow: TerminatedFlow, refusal: TcpRefusal, now: Instant) {
+    pub(crate) fn refuse(&mut self, flow: TerminatedFlow, refusal: TcpRefusal, now: Instant) {
         self.now = now;
         let Some(entry) = self.table.get(flow) else { return };
         let Stage::Held(syn) = entry.stage else { return };
@@ -67,7 +67,6 @@ impl Termination {
         let unreachable = match refusal {
             TcpRefusal::Reset => None,
             TcpRefusal::Unreachable => Some(Unreachable::Host),
-            TcpRefusal::Prohibited => Some(Unreachable::Prohibited),
         };
         match unreachable {
             None => self.feed_stack(None, syn.packet()),
@@ -87,7 +86,7 @@ impl Termination {
 
     /// Passes octets that arrived to `take`, which returns how many of them it took. They are one
     /// contiguous part of what is there, so that another call may find more.
-    pub fn recv(
+    pub(crate) fn recv(
         &mut self,
         flow: TerminatedFlow,
         take: impl FnOnce(&[u8]) -> usize,
@@ -124,7 +123,7 @@ impl Termination {
     /// Passes room in the send ring to `fill`, which returns how much of it it filled. Returns 0
     /// without calling it when there is no room, or the connection is not established: `Writable`
     /// follows then.
-    pub fn send(
+    pub(crate) fn send(
         &mut self,
         flow: TerminatedFlow,
         fill: impl FnOnce(&mut [u8]) -> usize,
@@ -161,7 +160,7 @@ impl Termination {
     }
 
     /// Returns how many octets [`Termination::send`] would take, in at most two calls.
-    pub fn send_capacity(&self, flow: TerminatedFlow) -> usize {
+    pub(crate) fn send_capacity(&self, flow: TerminatedFlow) -> usize {
         match self.table.live(flow) {
             Some(live) if live.established && !live.finish_wanted && !live.aborted => {
                 RING - live.terminal.socket_ref().send_queue()
@@ -171,7 +170,7 @@ impl Termination {
     }
 
     /// Ends the owner's direction once everything is sent. May be called twice.
-    pub fn finish(&mut self, flow: TerminatedFlow) {
+    pub(crate) fn finish(&mut self, flow: TerminatedFlow) {
         let Some(live) = self.table.live_mut(flow) else { return };
         live.finish_wanted = true;
         // The stack takes a FIN before the handshake's end for part of the handshake.
@@ -182,7 +181,7 @@ impl Termination {
     }
 
     /// Resets the connection, or the SYN that is held. No event follows.
-    pub fn abort(&mut self, flow: TerminatedFlow, now: Instant) {
+    pub(crate) fn abort(&mut self, flow: TerminatedFlow, now: Instant) {
         self.now = now;
         let Some(live) = self.table.live_mut(flow) else {
             return self.refuse(flow, TcpRefusal::Reset, now);

@@ -21,7 +21,7 @@ const POLL_AGAIN: Duration = Duration::from_millis(1);
 
 impl Termination {
     /// Writes every packet that is due to `out`, which puts it on the device at once.
-    pub fn flush(&mut self, now: Instant, out: &mut impl FnMut(VnetHeader, &mut [u8])) {
+    pub(crate) fn flush(&mut self, now: Instant, out: &mut impl FnMut(VnetHeader, &mut [u8])) {
         self.now = now;
         let counters = &mut self.counters;
         self.replies.drain(|header, packet| {

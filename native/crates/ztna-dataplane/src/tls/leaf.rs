@@ -18,18 +18,19 @@ use crate::event::LeafInfo;
 
 /// SubjectAltNames of every kind that are read from one certificate. A handshake message, which quiche
 /// holds to 64 KiB, has no room for more of any use.
-pub const NAMES_MAX: usize = 8_192;
+pub(super) const NAMES_MAX: usize = 8_192;
 
 /// Smallest RSA modulus that is taken: cert-manager's default.
-pub const RSA_BITS_MIN: u32 = 2_048;
+pub(super) const RSA_BITS_MIN: u32 = 2_048;
 
 /// Why a certificate cannot be read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{0}")]
-pub struct MalformedCertificate(&'static str);
+pub(crate) struct MalformedCertificate(&'static str);
 
 /// Reads a certificate without judging it.
-pub fn leaf_info(der: &[u8]) -> Result<LeafInfo, MalformedCertificate> {
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn leaf_info(der: &[u8]) -> Result<LeafInfo, MalformedCertificate> {
     let certificate = parse(der)?;
     read(&certificate)
 }

@@ -32,9 +32,10 @@ use boring::ssl::{
 use boring::x509::X509;
 use quiche::Config;
 
-pub use leaf::{MalformedCertificate, NAMES_MAX, RSA_BITS_MIN, leaf_info};
-pub use refusal::{Refusal, alert_name, refusal_of};
-pub use verify::{CHAIN_LENGTH_MAX, Standing};
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use leaf::leaf_info;
+pub(crate) use refusal::{Refusal, refusal_of};
+pub(crate) use verify::Standing;
 
 use crate::EndpointError;
 use crate::command::TlsMaterial;
@@ -50,9 +51,8 @@ const SIGNATURES: &str = "ed25519:ECDSA+SHA256:ECDSA+SHA384:RSA-PSS+SHA256:RSA-P
                           RSA-PSS+SHA512";
 
 /// One set of certificates, ready for connections.
-pub struct TlsContext {
+pub(crate) struct TlsContext {
     judge: Arc<Judge>,
-    own_leaf: LeafInfo,
     leg_client: Config,
     leg_server: Config,
     tunnel_client: Config,
@@ -64,7 +64,7 @@ impl TlsContext {
     ///
     /// Own certificates that every peer would refuse are an error here already: a leaf that has
     /// expired, has no extended key usage or a key of the wrong kind.
-    pub fn new(material: &TlsMaterial, now_unix: i64) -> Result<Self, EndpointError> {
+    pub(crate) fn new(material: &TlsMaterial, now_unix: i64) -> Result<Self, EndpointError> {
         let own = OwnIdentity::read(material, now_unix)?;
         let roots = read_roots(&material.roots_pem)?;
         let judge = Judge::new(&roots, &material.revoked, now_unix)
@@ -87,44 +87,39 @@ impl TlsContext {
             leg_server: config(End::Server, profile::apply_leg)?,
             tunnel_client: config(End::Client, profile::apply_tunnel)?,
             tunnel_server: config(End::Server, profile::apply_tunnel)?,
-            own_leaf: own.info,
             judge,
         })
     }
 
     /// Sets the time, in seconds since 1970, that handshakes are judged by from here on.
-    pub fn set_now(&self, now_unix: i64) {
+    pub(crate) fn set_now(&self, now_unix: i64) {
         self.judge.set_now(now_unix);
     }
 
-    /// Returns what one's own certificate says.
-    pub const fn own_leaf(&self) -> &LeafInfo {
-        &self.own_leaf
-    }
-
     /// Returns the configuration for dialling a relay.
-    pub const fn leg_client(&mut self) -> &mut Config {
+    pub(crate) const fn leg_client(&mut self) -> &mut Config {
         &mut self.leg_client
     }
 
     /// Returns the configuration for accepting one leg, whose first id has this stateless reset token.
-    pub fn leg_server(&mut self, reset_token: u128) -> &mut Config {
+    pub(crate) fn leg_server(&mut self, reset_token: u128) -> &mut Config {
         self.leg_server.set_stateless_reset_token(Some(reset_token));
         &mut self.leg_server
     }
 
     /// Returns the configuration for dialling a connector.
-    pub const fn tunnel_client(&mut self) -> &mut Config {
+    pub(crate) const fn tunnel_client(&mut self) -> &mut Config {
         &mut self.tunnel_client
     }
 
     /// Returns the configuration for accepting a tunnel.
-    pub const fn tunnel_server(&mut self) -> &mut Config {
+    pub(crate) const fn tunnel_server(&mut self) -> &mut Config {
         &mut self.tunnel_server
     }
 
     /// Judges a chain in DER, leaf first, as a handshake at `now_unix` would.
-    pub fn judge<C: AsRef<[u8]>>(
+    #[cfg(test)]
+    pub(crate) fn judge<C: AsRef<[u8]>>(
         &self,
         chain: &[C],
         peer_dialled: bool,
@@ -134,7 +129,7 @@ impl TlsContext {
     }
 
     /// Judges like [`Self::judge`] and returns what [`Self::judge_again`] needs.
-    pub fn judge_for_life<C: AsRef<[u8]>>(
+    pub(crate) fn judge_for_life<C: AsRef<[u8]>>(
         &self,
         chain: &[C],
         peer_dialled: bool,
@@ -147,7 +142,7 @@ impl TlsContext {
     /// while the roots are the same and no certificate of the chain ran out.
     ///
     /// `chain` is only called when it has to be judged anew; `standing` is then replaced.
-    pub fn judge_again<C: AsRef<[u8]>>(
+    pub(crate) fn judge_again<C: AsRef<[u8]>>(
         &self,
         standing: &mut Standing,
         chain: impl FnOnce() -> Vec<C>,
@@ -167,7 +162,6 @@ impl TlsContext {
 struct OwnIdentity {
     chain: Vec<X509>,
     key: PKey<Private>,
-    info: LeafInfo,
 }
 
 impl OwnIdentity {
@@ -197,7 +191,7 @@ impl OwnIdentity {
         if info.not_after <= now_unix {
             return Err(invalid(WHAT, format!("it expired {} s ago", now_unix - info.not_after)));
         }
-        Ok(Self { chain, key, info })
+        Ok(Self { chain, key })
     }
 
     fn ssl_context(&self, judge: &Arc<Judge>, end: End) -> Result<SslContextBuilder, ErrorStack> {

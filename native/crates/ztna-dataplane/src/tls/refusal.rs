@@ -15,7 +15,7 @@ const CRYPTO_ERROR: u64 = 0x100;
 
 /// Why a peer was refused: a word for a counter and a sentence for the log.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Refusal {
+pub(crate) struct Refusal {
     /// One of [`Refusal::REASONS`].
     pub reason: &'static str,
     /// What was found, in hex and numbers only: a peer cannot write into the log with it.
@@ -24,7 +24,8 @@ pub struct Refusal {
 
 impl Refusal {
     /// Every reason there is.
-    pub const REASONS: [&str; 14] = [
+    #[cfg(test)]
+    pub(crate) const REASONS: [&str; 14] = [
         NO_CERTIFICATE,
         MALFORMED,
         UNKNOWN_CA,
@@ -71,7 +72,7 @@ impl fmt::Display for Refusal {
 /// Returns why this side refused the peer in the handshake, or `None` when it did not.
 ///
 /// For use after `recv` failed or the connection closed. It may be asked again.
-pub fn refusal_of<F: BufFactory>(connection: &mut quiche::Connection<F>) -> Option<Refusal> {
+pub(crate) fn refusal_of<F: BufFactory>(connection: &mut quiche::Connection<F>) -> Option<Refusal> {
     let ssl: &mut SslRef = connection.as_mut();
     if let Some(refusal) = ssl.ex_data(*REFUSAL) {
         return Some(refusal.clone());
@@ -93,7 +94,7 @@ pub fn refusal_of<F: BufFactory>(connection: &mut quiche::Connection<F>) -> Opti
 /// Returns the name of the TLS alert in a QUIC error code, or `None` when the code is no alert.
 ///
 /// With the code of `peer_error` it says in one word why the peer refused this side.
-pub fn alert_name(quic_error_code: u64) -> Option<&'static str> {
+pub(super) fn alert_name(quic_error_code: u64) -> Option<&'static str> {
     let alert = quic_error_code.checked_sub(CRYPTO_ERROR).and_then(|a| u8::try_from(a).ok())?;
     Some(match alert {
         10 => "unexpected_message",

@@ -27,7 +27,6 @@ fn careless_leg(ca: &Authority, identity: &Identity, end: End) -> Config {
     let own = OwnIdentity {
         chain: boring::x509::X509::stack_from_pem(&material.chain_pem).unwrap(),
         key: identity.key(),
-        info: LeafInfo::default(),
     };
     let roots = read_roots(&material.roots_pem).unwrap();
     let judge = Arc::new(Judge::new(&roots, &[], NOW).unwrap().unwrap());

@@ -28,11 +28,11 @@ use crate::command::Revocation;
 use crate::event::LeafInfo;
 
 /// Certificates that a peer may send: a leaf and seven intermediates.
-pub const CHAIN_LENGTH_MAX: usize = 8;
+pub(super) const CHAIN_LENGTH_MAX: usize = 8;
 
 /// What a verdict rests on, kept beside a live connection.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Standing {
+pub(crate) struct Standing {
     roots: [u8; 32],
     valid_from: i64,
     valid_until: i64,

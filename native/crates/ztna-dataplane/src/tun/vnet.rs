@@ -10,7 +10,7 @@
 
 /// Segmentation and checksum state of one packet.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct VnetHeader {
+pub(crate) struct VnetHeader {
     /// `FLAG_*` bits.
     pub flags: u8,
     /// One of `GSO_*`, perhaps with [`VnetHeader::GSO_ECN`].
@@ -27,27 +27,25 @@ pub struct VnetHeader {
 
 impl VnetHeader {
     /// Octets on the wire.
-    pub const LENGTH: usize = 10;
+    pub(crate) const LENGTH: usize = 10;
     /// A whole packet with all checksums in place.
-    pub const PLAIN: Self =
+    pub(crate) const PLAIN: Self =
         Self { flags: 0, gso_type: 0, hdr_len: 0, gso_size: 0, csum_start: 0, csum_offset: 0 };
     /// The transport checksum holds the pseudo-header's sum only.
-    pub const FLAG_NEEDS_CSUM: u8 = 1;
+    pub(crate) const FLAG_NEEDS_CSUM: u8 = 1;
     /// The transport checksum was verified by whoever received the packet.
-    pub const FLAG_DATA_VALID: u8 = 2;
-    /// Not a super-segment.
-    pub const GSO_NONE: u8 = 0;
+    pub(crate) const FLAG_DATA_VALID: u8 = 2;
     /// TCP over IPv4.
-    pub const GSO_TCPV4: u8 = 1;
+    pub(crate) const GSO_TCPV4: u8 = 1;
     /// TCP over IPv6.
-    pub const GSO_TCPV6: u8 = 4;
+    pub(crate) const GSO_TCPV6: u8 = 4;
     /// UDP datagrams of equal size (USO).
-    pub const GSO_UDP_L4: u8 = 5;
+    pub(crate) const GSO_UDP_L4: u8 = 5;
     /// Set beside `GSO_TCP*` when the segments carry ECN.
-    pub const GSO_ECN: u8 = 0x80;
+    pub(crate) const GSO_ECN: u8 = 0x80;
 
     /// Reads a header.
-    pub const fn from_octets(octets: &[u8; Self::LENGTH]) -> Self {
+    pub(crate) const fn from_octets(octets: &[u8; Self::LENGTH]) -> Self {
         let [flags, gso_type, h0, h1, g0, g1, s0, s1, o0, o1] = *octets;
         Self {
             flags,
@@ -60,7 +58,7 @@ impl VnetHeader {
     }
 
     /// Writes a header.
-    pub const fn to_octets(self) -> [u8; Self::LENGTH] {
+    pub(crate) const fn to_octets(self) -> [u8; Self::LENGTH] {
         let [h0, h1] = self.hdr_len.to_ne_bytes();
         let [g0, g1] = self.gso_size.to_ne_bytes();
         let [s0, s1] = self.csum_start.to_ne_bytes();
@@ -70,12 +68,12 @@ impl VnetHeader {
 
     /// Returns whether the transport checksum need not be verified: it is partial (and the packet
     /// never left this machine), or somebody verified it.
-    pub const fn checksum_is_good(self) -> bool {
+    pub(crate) const fn checksum_is_good(self) -> bool {
         self.flags & (Self::FLAG_NEEDS_CSUM | Self::FLAG_DATA_VALID) != 0
     }
 
     /// Returns the size of each datagram of a UDP super-packet.
-    pub const fn udp_segment(self) -> Option<u16> {
+    pub(crate) const fn udp_segment(self) -> Option<u16> {
         if self.gso_type & !Self::GSO_ECN == Self::GSO_UDP_L4 && self.gso_size > 0 {
             Some(self.gso_size)
         } else {

@@ -5,7 +5,8 @@ use super::*;
 use crate::command::Revocation;
 use crate::testing::pki::KeyKind;
 use crate::testing::quic::Pair;
-use crate::tls::{Refusal, alert_name, refusal_of};
+use crate::tls::refusal::alert_name;
+use crate::tls::{Refusal, refusal_of};
 
 const DAY: i64 = 86_400;
 

@@ -1,7 +1,8 @@
 use super::*;
 use crate::command::Revocation;
 use crate::testing::pki::KeyKind;
-use crate::tls::{CHAIN_LENGTH_MAX, Standing};
+use crate::tls::Standing;
+use crate::tls::verify::CHAIN_LENGTH_MAX;
 
 const DAY: i64 = 86_400;
 

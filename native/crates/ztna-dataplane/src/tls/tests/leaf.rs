@@ -1,7 +1,7 @@
 use super::*;
 use crate::testing::pki::KeyKind;
 use crate::tls::fuzz::check_one_certificate;
-use crate::tls::{NAMES_MAX, leaf_info};
+use crate::tls::leaf::{NAMES_MAX, leaf_info};
 
 #[test]
 fn a_leaf_says_what_was_put_into_it() {

@@ -24,7 +24,6 @@ pub(super) const COUNT: u16 = 12;
 pub(super) const ABORT: u16 = 13;
 pub(super) const REFUSED: u16 = 9;
 pub(super) const UNREACHABLE: u16 = 10;
-pub(super) const PROHIBITED: u16 = 11;
 
 pub(super) struct Lab {
     stop: UnixStream,
@@ -191,7 +190,6 @@ impl Service {
         let refusal = match port {
             REFUSED => TcpRefusal::Reset,
             UNREACHABLE => TcpRefusal::Unreachable,
-            PROHIBITED => TcpRefusal::Prohibited,
             _ => {
                 self.flows.insert(flow, (port, 0));
                 return self.termination.accept(flow, now());
