@@ -25,6 +25,7 @@ export interface Tunnel {
 }
 
 export class Network {
+  readonly #prefix: string = `${PREFIX}-${networks++}`;
   readonly #namespaces: string[] = [];
   #links = 0;
 
@@ -121,8 +122,10 @@ export class Network {
   }
 
   #namespaceOf(host: string): string {
-    return `${PREFIX}-${host}`;
+    return `${this.#prefix}-${host}`;
   }
 }
 
 const PREFIX = `ztna-test-${process.pid}`;
+/** One test may have several networks at a time. */
+let networks = 0;
