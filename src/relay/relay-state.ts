@@ -278,6 +278,7 @@ export class RelayState implements StateMachine<RelayInput, RelayOutput> {
   }
 
   #handleMessage(leg: Leg, peer: Peer, message: DecodedLegMessage, now: Instant): void {
+    this.#offers.handleHeard(peer);
     switch (message.type) {
       case "unknown-request":
         this.#context.fail(leg, message.request, "unsupported");
