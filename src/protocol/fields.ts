@@ -21,6 +21,7 @@ import {
   WEIGHT_MAX,
   WEIGHT_MIN,
 } from "./limits.ts";
+import { canonicalSerial } from "./serial.ts";
 import { SERVICE_NAME_PATTERN } from "./service-name.ts";
 
 export const u32 = z.int().min(0).max(U32_MAX);
@@ -94,7 +95,8 @@ export const revocation = z
       z
         .string()
         .max(SERIAL_HEX_CHARS_MAX)
-        .regex(/^(?:[0-9a-f]{2})+$/),
+        .regex(/^(?:[0-9a-f]{2})+$/)
+        .overwrite(canonicalSerial),
     ),
   })
   .refine(

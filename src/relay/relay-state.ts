@@ -341,7 +341,7 @@ export class RelayState implements StateMachine<RelayInput, RelayOutput> {
       if (peer.proven.identity.role !== "connector") continue;
       this.#context.send(peer, { type: "revoked", ...revocation });
     }
-    this.#admission.handleRevoked(name, now);
+    this.#admission.handleRevoked(revocation, now);
   }
 
   #handleConfigure(
