@@ -21,6 +21,7 @@ import {
   WEIGHT_MAX,
   WEIGHT_MIN,
 } from "./limits.ts";
+import { plainText } from "./plain-text.ts";
 import { canonicalSerial } from "./serial.ts";
 import { SERVICE_NAME_PATTERN } from "./service-name.ts";
 
@@ -55,7 +56,7 @@ export const software = z
   .string()
   .max(SOFTWARE_CHARS_MAX)
   .regex(/^[ -~]*$/);
-export const reason = z.string().max(REASON_CHARS_MAX);
+export const reason = z.string().max(REASON_CHARS_MAX).overwrite(plainText);
 export const failureCode = z.enum(FAILURE_CODES);
 export const closeCode = z.enum(CLOSE_CODE_NAMES);
 

@@ -15,6 +15,7 @@ import { type Instant, instant } from "../base/time.ts";
 import type { PolicyTable } from "../policy/engine.ts";
 import { PolicyEngine } from "../policy/engine.ts";
 import type { IdentityConfig } from "../policy/identity.ts";
+import { toldToPeer } from "../protocol/close-codes.ts";
 import { decodeLegMessage } from "../protocol/control-codec.ts";
 import {
   CONTROL_FRAME_BYTES_BEFORE_ADMISSION_MAX,
@@ -329,7 +330,7 @@ export class RelayState implements StateMachine<RelayInput, RelayOutput> {
   #handleSessionClose(peer: Peer, { session: id, code, reason }: SessionClose): void {
     const session = this.#sessions.get(id);
     if (session === undefined || (session.agent !== peer && session.connector !== peer)) return;
-    this.#sessions.end(session, code, reason, peer);
+    this.#sessions.end(session, toldToPeer(code), reason, peer);
   }
 
   #handleRevoke({ name }: Extract<RelayInput, { readonly type: "revoke" }>, now: Instant): void {
