@@ -43,7 +43,7 @@ function memoryOfProcess(): number {
 
 /** Returns the soft limit of descriptors that `/proc/self/limits` tells; infinite if it does not. */
 export function descriptorsIn(limits: string): number {
-  const soft = /^Max open files +(?<soft>[0-9]+) /m.exec(limits)?.groups?.["soft"];
+  const { soft } = /^Max open files +(?<soft>[0-9]+) /m.exec(limits)?.groups ?? {};
   return soft === undefined ? Number.POSITIVE_INFINITY : Number(soft);
 }
 
