@@ -39,7 +39,10 @@ async function main(): Promise<number> {
   try {
     await build();
     say("starting");
-    demo = await startSimpleDeployment((what) => say(`  ${what}`));
+    demo = await startSimpleDeployment({
+      tell: (what) => say(`  ${what}`),
+      directoryPrefix: "ztna-demo-",
+    });
     const running = demo;
     const proof = await running.deployment.explain(() => prove(running));
     for (const line of [...proof, ...nextSteps(running)]) print(line);

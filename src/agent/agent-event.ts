@@ -22,4 +22,6 @@ export type AgentEvent =
       readonly code: string;
       readonly reason: string;
     }
+  /** A connector broke the protocol. */
+  | { readonly type: "tunnel-violation"; readonly peer: string; readonly reason: string }
   | { readonly type: "tunnel-silent"; readonly peer: string; readonly silent: boolean };

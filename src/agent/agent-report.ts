@@ -1,52 +1,46 @@
 /** What the agent tells, as log lines and counters. */
+import type { Clock } from "../base/time.ts";
+import { ClientReport } from "../observability/client-report.ts";
 import type { Logger } from "../observability/logger.ts";
 import type { RoleFigures } from "../observability/metric-definitions.ts";
-import type { EndpointEvent, FlowEvent, PathEvent } from "../transport/endpoint.ts";
+import type { EndpointEvent, PathEvent } from "../transport/endpoint.ts";
 import type { AgentEvent } from "./agent-event.ts";
 
 export class AgentReport {
   readonly #logger: Logger;
-  /** Relays that were connected at least once. */
-  readonly #known = new Set<string>();
-  #reconnections = 0;
-  #refusedHandshakes = 0;
+  readonly #client: ClientReport;
   #sessionsOpened = 0;
   #sessionsRefused = 0;
-  #reloads = 0;
 
-  constructor(logger: Logger) {
+  constructor(logger: Logger, clock: Pick<Clock, "now">) {
     this.#logger = logger;
+    this.#client = new ClientReport(logger, clock);
   }
 
   get counters() {
     return {
-      ztna_agent_reconnections_total: this.#reconnections,
+      ...this.#client.counters,
+      ztna_agent_reconnections_total: this.#client.reconnections,
       ztna_agent_sessions_opened_total: this.#sessionsOpened,
       ztna_agent_sessions_refused_total: this.#sessionsRefused,
-      ztna_handshakes_refused_total: this.#refusedHandshakes,
-      ztna_configuration_reloads_total: this.#reloads,
     } satisfies RoleFigures<"agent">;
   }
 
   noteReload(): void {
-    this.#reloads++;
+    this.#client.noteReload();
   }
 
   /** Notes what the data plane tells people. */
   noteEndpoint(event: EndpointEvent): void {
     switch (event.type) {
-      case "handshake-refused": {
-        this.#refusedHandshakes++;
-        const { remote, reason, detail } = event;
-        const fields = remote === undefined ? { reason, detail } : { remote, reason, detail };
-        this.#logger.warn("handshake refused", fields);
+      case "handshake-refused":
+        this.#client.noteRefusedHandshake(event);
         return;
-      }
       case "path":
         this.#notePath(event);
         return;
       case "flow":
-        this.#noteFlow(event);
+        this.#client.noteFlow(event);
         return;
       case "tun-opened":
         this.#logger.info("tun opened", { local: event.name });
@@ -77,6 +71,9 @@ export class AgentReport {
         this.#logger.info("session down", fields);
         return;
       }
+      case "tunnel-violation":
+        this.#client.noteTunnelViolation(event.peer, event.reason);
+        return;
       case "tunnel-silent":
         if (event.silent) this.#logger.warn("tunnel silent", { peer: event.peer });
         else this.#logger.info("tunnel answers again", { peer: event.peer });
@@ -87,33 +84,7 @@ export class AgentReport {
         });
         return;
       default:
-        this.#noteRelay(event);
-    }
-  }
-
-  #noteRelay(event: Extract<AgentEvent, { readonly type: `relay-${string}` }>): void {
-    const { relay } = event;
-    switch (event.type) {
-      case "relay-ready":
-        if (this.#known.has(relay)) this.#reconnections++;
-        this.#known.add(relay);
-        this.#logger.info("leg up", { relay, local: event.observed });
-        if (event.newEpoch) this.#logger.info("relay restarted", { relay });
-        return;
-      case "relay-lost":
-        this.#logger.warn("leg lost", { relay, reason: event.reason });
-        return;
-      case "relay-attempt-failed":
-        if (event.refused) {
-          this.#refusedHandshakes++;
-          this.#logger.warn("leg refused", { relay, reason: event.reason });
-        } else {
-          this.#logger.debug("leg dial failed", { relay, reason: event.reason });
-        }
-        return;
-      case "relay-draining":
-        this.#logger.info("relay draining", { relay });
-        return;
+        this.#client.noteLeg(event);
     }
   }
 
@@ -141,12 +112,5 @@ export class AgentReport {
         this.#logger.debug("path mtu changed", fields);
         return;
     }
-  }
-
-  #noteFlow({ service, kind, change, code }: FlowEvent): void {
-    const fields = code === undefined ? { service, kind } : { service, kind, code };
-    if (change === "opened") this.#logger.debug("flow opened", fields);
-    else if (change === "refused") this.#logger.debug("flow refused", fields);
-    else this.#logger.debug("flow closed", fields);
   }
 }

@@ -37,6 +37,7 @@ import type { Relays } from "./relays.ts";
 import { ServiceCatalog } from "./service-catalog.ts";
 import { SessionBook } from "./session-book.ts";
 import { TunnelBook } from "./tunnel-book.ts";
+import { PROTOCOL_VIOLATION } from "./tunnel-report.ts";
 
 export interface AgentStateOptions {
   readonly instance: string;
@@ -234,6 +235,9 @@ export class AgentState implements StateMachine<AgentInput, AgentOutput> {
     if (report.type === "silent") {
       const { pair, silent } = report;
       this.#emit({ type: "tunnel-silent", peer: pair.identity, silent });
+    } else if (report.type === "pair-lost" && report.failure.code === PROTOCOL_VIOLATION) {
+      const { pair, failure } = report;
+      this.#emit({ type: "tunnel-violation", peer: pair.identity, reason: failure.reason });
     }
     this.#sessions.handleReport(report, now);
     return true;

@@ -136,7 +136,7 @@ class Agent implements RunningAgent {
     this.#config = config;
     this.#deps = deps;
     this.#prepared = prepared;
-    this.#report = new AgentReport(logger);
+    this.#report = new AgentReport(logger, clock);
     this.#startedAt = clock.now();
     this.#store = new AgentStore(config.stateDir, (detail) => {
       logger.error("store not written", { detail });

@@ -43,6 +43,7 @@ import {
   newPair,
   OPEN_TIMEOUT,
   type Pair,
+  PROTOCOL_VIOLATION,
   type RelayedPath,
   SILENCE_MAX,
   serviceOf,
@@ -338,9 +339,8 @@ export class TunnelBook {
   }
 
   #violate(pair: Pair, reason: string): void {
-    const code = CloseCode.PROTOCOL_VIOLATION;
-    const answer = FlowAnswer.Unreachable;
-    this.#giveUp(pair, { code: "protocol-violation", reason, answer }, code);
+    const failed = { code: PROTOCOL_VIOLATION, reason, answer: FlowAnswer.Unreachable };
+    this.#giveUp(pair, failed, CloseCode.PROTOCOL_VIOLATION);
   }
 
   #giveUp(pair: Pair, failed: AccessFailure, code: number = CloseCode.NO_ERROR): void {

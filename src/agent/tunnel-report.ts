@@ -1,15 +1,15 @@
 /** What the agent knows of its connectors, and what its tunnels tell its sessions. */
 import { type Duration, type Instant, seconds } from "../base/time.ts";
+import { describeClose, isRefusal, isViolation } from "../leg/closing.ts";
 import {
   type ClosedEvent,
   type ConnectionHandle,
   FlowAnswer,
   type PairId,
 } from "../leg/endpoint-port.ts";
-import { describeClose } from "../leg/relay-leg.ts";
 import type { CandidateExchange } from "../p2p/candidate-exchange.ts";
 import type { ProvenPeer } from "../policy/identity.ts";
-import { CloseCode, type CloseCodeName } from "../protocol/close-codes.ts";
+import type { CloseCodeName } from "../protocol/close-codes.ts";
 import type { PeerDescription } from "../protocol/messages.ts";
 
 /** A handshake over two relays, with room for the retransmission of two lost flights. */
@@ -71,6 +71,9 @@ export interface AccessFailure {
   readonly answer: number;
 }
 
+/** Code of a failure whose cause is that the connector broke the protocol. */
+export const PROTOCOL_VIOLATION = "protocol-violation";
+
 export type TunnelReport =
   | { readonly type: "opened"; readonly pair: Pair; readonly service: string }
   | {
@@ -113,23 +116,11 @@ export function serviceOf(pair: Pair, request: number): string | undefined {
 
 /** Returns what the end of a tunnel means for the services that were to run over it. */
 export function failureOfClose(event: ClosedEvent): AccessFailure {
-  const denied = event.application && ACCESS_DENIED.has(event.code);
-  const unproven = !event.application && event.code >= TLS_ALERT_BASE;
-  const refused = denied || unproven;
-  return {
-    code: refused ? "tunnel-refused" : "tunnel-lost",
-    reason: describeClose(event),
-    answer: refused ? FlowAnswer.NotAvailable : FlowAnswer.Unreachable,
-  };
+  const reason = describeClose(event);
+  if (isRefusal(event)) return { code: "tunnel-refused", reason, answer: FlowAnswer.NotAvailable };
+
+  const code = isViolation(event) ? PROTOCOL_VIOLATION : "tunnel-lost";
+  return { code, reason, answer: FlowAnswer.Unreachable };
 }
 
 export const TIMED_OUT = { code: "timed-out", answer: FlowAnswer.TimedOut } as const;
-
-/** QUIC carries a TLS alert as 0x100 + alert (RFC 9001 §4.8). */
-const TLS_ALERT_BASE = 0x1_00;
-
-const ACCESS_DENIED: ReadonlySet<number> = new Set([
-  CloseCode.UNAUTHENTICATED,
-  CloseCode.FORBIDDEN,
-  CloseCode.REVOKED,
-]);

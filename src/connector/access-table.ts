@@ -8,9 +8,11 @@
  *   session's key, and proves the identity that the session names.
  * - **When the last session of a service ends, its flows are cut in the same step.**
  * - **`FORBIDDEN` and `REVOKED` from any relay** end every session of that key and service.
- * - **A pair without sessions is forgotten** after {@link PAIR_LINGER}, with its tunnel and channels.
+ * - **A pair without sessions is forgotten** after {@link PAIR_LINGER}, with its tunnel and channels,
+ *   and sooner where another needs its place: there are never more pairs than sessions may be.
  */
 import { after, type Duration, type Instant, isDue, ms, seconds } from "../base/time.ts";
+import { describeClose, isViolation } from "../leg/closing.ts";
 import {
   type ClosedEvent,
   type ConnectionHandle,
@@ -31,8 +33,10 @@ import {
   type AgentPair,
   type ConnectorTunnel,
   hasSession,
+  mayEnter,
   NO_USAGE,
   newPair,
+  pairKey,
   type RelayedPath,
   type Session,
   type TunnelOfPair,
@@ -59,6 +63,8 @@ export class AccessTable {
   readonly #byId = new Map<PairId, AgentPair>();
   readonly #byTunnel = new Map<ConnectionHandle, AgentPair>();
   readonly #sessions = new Map<string, Session>();
+  /** Pairs without a session, the one that is for longest first. */
+  readonly #lingering = new Set<AgentPair>();
   readonly #commands: EndpointCommand[] = [];
   readonly #events: ConnectorEvent[] = [];
   readonly #ended: Session[] = [];
@@ -97,12 +103,14 @@ export class AccessTable {
 
   /** Takes an offer that was found acceptable and returns the channel id that leads to this side. */
   accept(relay: number, leg: ConnectionHandle, offer: SessionOffer, now: Instant): string {
-    const pair = this.#pairOf(offer.agent.identity, offer.agent.instance);
+    const key = pairKey(offer.agent);
     const known = this.#sessions.get(keyOf(relay, offer.session));
-    if (known !== undefined && known.pair !== pair) {
+    if (known !== undefined && known.pair.key !== key) {
       this.#end([known], "the relay gave its id to another agent", now);
     }
+    const pair = this.#pairOf(key, offer.agent);
     pair.forgetAt = undefined;
+    this.#lingering.delete(pair);
     const receiveId = pair.paths.get(relay)?.receiveId ?? this.#options.issueChannelId();
     this.#setPath(pair, relay, { leg, sendId: offer.path.channel, receiveId });
 
@@ -203,6 +211,12 @@ export class AccessTable {
     this.#commands.push({ type: "close-connection", connection, code: CloseCode[code], reason });
   }
 
+  /** The agent broke the protocol. */
+  violate(tunnel: TunnelOfPair, reason: string): void {
+    this.#tellViolation(tunnel.pair, reason);
+    this.closeTunnel(tunnel, "PROTOCOL_VIOLATION", reason);
+  }
+
   closeTunnelsWhere(matches: PeerTest, code: CloseCodeName, reason: string): void {
     for (const pair of [...this.#byTunnel.values()]) {
       const { tunnel } = pair;
@@ -212,10 +226,13 @@ export class AccessTable {
     }
   }
 
-  handleClosed({ connection }: Pick<ClosedEvent, "connection">): void {
-    const pair = this.#byTunnel.get(connection);
-    this.#byTunnel.delete(connection);
-    if (pair !== undefined) pair.tunnel = undefined;
+  handleClosed(event: ClosedEvent): void {
+    const pair = this.#byTunnel.get(event.connection);
+    if (pair === undefined) return;
+
+    this.#byTunnel.delete(event.connection);
+    pair.tunnel = undefined;
+    if (isViolation(event)) this.#tellViolation(pair, describeClose(event));
   }
 
   handleFlow({ tunnel, service, change, bytesUp, bytesDown }: FlowEvent): void {
@@ -275,11 +292,14 @@ export class AccessTable {
     };
   }
 
-  #pairOf(identity: string, instance: string): AgentPair {
-    const key = `${identity} ${instance}`;
+  #pairOf(key: string, { identity, instance }: SessionOffer["agent"]): AgentPair {
     const known = this.#pairs.get(key);
     if (known !== undefined) return known;
 
+    const [idlest] = this.#lingering;
+    if (this.#pairs.size >= this.#options.sessionsMax && idlest !== undefined) {
+      this.#forgetPair(idlest);
+    }
     this.#pairsIssued += 1;
     const pair = newPair(this.#pairsIssued, key, identity, instance);
     this.#pairs.set(key, pair);
@@ -311,6 +331,10 @@ export class AccessTable {
     this.#events.push({ type: "tunnel-refused", identity, reason });
   }
 
+  #tellViolation({ identity }: AgentPair, reason: string): void {
+    this.#events.push({ type: "tunnel-violation", identity, reason });
+  }
+
   #end(sessions: readonly Session[], reason: string, now: Instant): void {
     for (const session of sessions) {
       this.#forgetSession(session);
@@ -335,8 +359,9 @@ export class AccessTable {
         this.#commands.push({ type: "send-control", connection, frame: notice });
       }
     }
-    if (pair.sessions.size > 0) return;
-    pair.forgetAt ??= after(now, PAIR_LINGER);
+    if (pair.sessions.size > 0 || pair.forgetAt !== undefined) return;
+    pair.forgetAt = after(now, PAIR_LINGER);
+    this.#lingering.add(pair);
     this.#wake(pair.forgetAt);
   }
 
@@ -356,6 +381,7 @@ export class AccessTable {
     for (const { receiveId } of pair.paths.values()) {
       this.#commands.push({ type: "close-channel", channel: receiveId });
     }
+    this.#lingering.delete(pair);
     this.#pairs.delete(pair.key);
     this.#byId.delete(pair.id);
   }
@@ -365,12 +391,6 @@ export class AccessTable {
       if (at !== undefined && (this.#wakeAt === undefined || at < this.#wakeAt)) this.#wakeAt = at;
     }
   }
-}
-
-/** Whether a session of this pair is with the identity and the key that the leaf proves. */
-function mayEnter(pair: AgentPair, { identity, spki }: ProvenPeer): boolean {
-  if (identity.uri !== pair.identity) return false;
-  return [...pair.sessions].some((session) => session.spki === spki);
 }
 
 function keyOf(relay: number, session: string): string {

@@ -32,6 +32,8 @@ export type ConnectorEvent =
     }
   | { readonly type: "tunnel-admitted"; readonly identity: string }
   | { readonly type: "tunnel-refused"; readonly identity: string; readonly reason: string }
+  /** An agent broke the protocol. */
+  | { readonly type: "tunnel-violation"; readonly identity: string; readonly reason: string }
   /** For the audit trail: each service that an agent asked for on its tunnel. */
   | {
       readonly type: "access";

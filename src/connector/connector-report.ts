@@ -1,4 +1,6 @@
 /** What the connector tells, as log lines, audit lines and counters. */
+import type { Clock } from "../base/time.ts";
+import { ClientReport } from "../observability/client-report.ts";
 import type { Logger } from "../observability/logger.ts";
 import type { RoleFigures } from "../observability/metric-definitions.ts";
 import type { EndpointEvent, FlowEvent } from "../transport/endpoint.ts";
@@ -7,41 +9,34 @@ import type { ConnectorEvent } from "./connector-event.ts";
 
 export class ConnectorReport {
   readonly #logger: Logger;
-  /** Relays that were connected at least once. */
-  readonly #known = new Set<string>();
-  #reconnections = 0;
-  #refusedHandshakes = 0;
+  readonly #client: ClientReport;
   #refusedSessions = 0;
   #tcpFlows = 0;
   #tcpErrors = 0;
-  #reloads = 0;
 
-  constructor(logger: Logger) {
+  constructor(logger: Logger, clock: Pick<Clock, "now">) {
     this.#logger = logger;
+    this.#client = new ClientReport(logger, clock);
   }
 
   get counters() {
     return {
-      ztna_connector_reconnections_total: this.#reconnections,
-      ztna_handshakes_refused_total: this.#refusedHandshakes,
+      ...this.#client.counters,
+      ztna_connector_reconnections_total: this.#client.reconnections,
       ztna_connector_sessions_refused_total: this.#refusedSessions,
       ztna_connector_tcp_sessions_total: this.#tcpFlows,
       ztna_connector_tcp_errors_total: this.#tcpErrors,
-      ztna_configuration_reloads_total: this.#reloads,
     } satisfies RoleFigures<"connector">;
   }
 
   noteReload(): void {
-    this.#reloads++;
+    this.#client.noteReload();
   }
 
   /** Notes what the data plane tells and no machine takes. */
   noteEndpoint(event: EndpointEvent): void {
     if (event.type === "handshake-refused") {
-      this.#refusedHandshakes++;
-      const { remote, reason, detail } = event;
-      const fields = { reason, detail };
-      this.#logger.warn("handshake refused", remote === undefined ? fields : { ...fields, remote });
+      this.#client.noteRefusedHandshake(event);
     } else if (event.type === "flow") {
       this.#noteFlow(event);
     }
@@ -49,12 +44,6 @@ export class ConnectorReport {
 
   note(event: ConnectorEvent): void {
     switch (event.type) {
-      case "relay-ready":
-      case "relay-lost":
-      case "relay-attempt-failed":
-      case "relay-draining":
-        this.#noteRelay(event);
-        return;
       case "registered":
       case "registration-rejected":
       case "registration-failed":
@@ -85,15 +74,17 @@ export class ConnectorReport {
       case "tunnel-admitted":
         this.#logger.info("tunnel up", { identity: event.identity });
         return;
-      case "tunnel-refused": {
-        const { type: _, ...fields } = event;
-        this.#refusedHandshakes++;
-        this.#logger.warn("tunnel refused", fields);
+      case "tunnel-refused":
+        this.#client.noteRefusedTunnel(event.identity, event.reason);
         return;
-      }
+      case "tunnel-violation":
+        this.#client.noteTunnelViolation(event.identity, event.reason);
+        return;
       case "revocations-left-out":
         this.#logger.warn("limit reached", { reason: "revocations", count: event.count });
         return;
+      default:
+        this.#client.noteLeg(event);
     }
   }
 
@@ -111,32 +102,6 @@ export class ConnectorReport {
         return;
       case "down":
         this.#logger.warn("backend down", { remote });
-        return;
-    }
-  }
-
-  #noteRelay(event: Extract<ConnectorEvent, { readonly type: `relay-${string}` }>): void {
-    const { relay } = event;
-    switch (event.type) {
-      case "relay-ready":
-        if (this.#known.has(relay)) this.#reconnections++;
-        this.#known.add(relay);
-        this.#logger.info("leg up", { relay, local: event.observed });
-        if (event.newEpoch) this.#logger.info("relay restarted", { relay });
-        return;
-      case "relay-lost":
-        this.#logger.warn("leg lost", { relay, reason: event.reason });
-        return;
-      case "relay-attempt-failed":
-        if (event.refused) {
-          this.#refusedHandshakes++;
-          this.#logger.warn("leg refused", { relay, reason: event.reason });
-        } else {
-          this.#logger.debug("leg dial failed", { relay, reason: event.reason });
-        }
-        return;
-      case "relay-draining":
-        this.#logger.info("relay draining", { relay });
         return;
     }
   }
@@ -160,13 +125,11 @@ export class ConnectorReport {
     }
   }
 
-  #noteFlow({ service, kind, change, code }: FlowEvent): void {
+  #noteFlow(event: FlowEvent): void {
+    const { kind, change } = event;
     if (kind === "tcp" && change === "opened") this.#tcpFlows++;
     if (kind === "tcp" && change === "refused") this.#tcpErrors++;
-    const fields = code === undefined ? { service, kind } : { service, kind, code };
-    if (change === "opened") this.#logger.debug("flow opened", fields);
-    else if (change === "refused") this.#logger.debug("flow refused", fields);
-    else this.#logger.debug("flow closed", fields);
+    this.#client.noteFlow(event);
   }
 }
 

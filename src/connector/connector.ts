@@ -120,7 +120,7 @@ class Connector implements RunningConnector {
     this.#deps = deps;
     this.#tls = prepared.tls;
     this.#identities = prepared.identities;
-    this.#report = new ConnectorReport(logger);
+    this.#report = new ConnectorReport(logger, clock);
     this.#startedAt = clock.now();
     const relays = config.relays.map(relayAddress);
     this.#relays = relays.map(({ address }) => address);

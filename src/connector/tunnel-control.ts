@@ -43,7 +43,7 @@ export class TunnelControl {
       this.#handleMessage(tunnel, message.value, services, now);
     } else {
       const { reason, detail } = message.error;
-      this.#access.closeTunnel(tunnel, "PROTOCOL_VIOLATION", `${reason}: ${detail}`);
+      this.#access.violate(tunnel, `${reason}: ${detail}`);
     }
   }
 

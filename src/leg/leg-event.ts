@@ -8,11 +8,13 @@ export type LegEvent =
       readonly newEpoch: boolean;
     }
   | { readonly type: "relay-lost"; readonly relay: string; readonly reason: string }
+  /** The relay broke the protocol. */
+  | { readonly type: "relay-violation"; readonly relay: string; readonly reason: string }
   | {
       readonly type: "relay-attempt-failed";
       readonly relay: string;
       readonly reason: string;
-      /** Whether the relay did not prove itself: worth a warning. */
+      /** Whether one side would not have the other: worth a warning. */
       readonly refused: boolean;
     }
   | { readonly type: "relay-draining"; readonly relay: string; readonly deadlineMs: number };

@@ -17,7 +17,7 @@
  */
 import { assert } from "../base/assert.ts";
 import { after, type Duration, earliest, type Instant, seconds } from "../base/time.ts";
-import { CloseCode, closeCodeName } from "../protocol/close-codes.ts";
+import { CloseCode } from "../protocol/close-codes.ts";
 import { decodeLegMessage, encodeControl } from "../protocol/control-codec.ts";
 import type {
   DecodedLegMessage,
@@ -26,6 +26,7 @@ import type {
   LegMessage,
   Welcome,
 } from "../protocol/messages.ts";
+import { describeClose, isRefusal, isViolation } from "./closing.ts";
 import type {
   ClosedEvent,
   ConnectionHandle,
@@ -76,7 +77,9 @@ export type LegOutput =
       readonly newEpoch: boolean;
     }
   | { readonly type: "lost"; readonly reason: string }
-  /** An attempt failed, or the relay is not the one that was dialled. */
+  /** The relay broke the protocol; what becomes of the leg follows. */
+  | { readonly type: "violation"; readonly reason: string }
+  /** An attempt failed, or one side would not have the other. */
   | { readonly type: "attempt-failed"; readonly reason: string; readonly refused: boolean }
   /** Neither an answer nor part of the greeting. */
   | { readonly type: "message"; readonly message: LegMessage }
@@ -149,8 +152,11 @@ export class RelayLeg {
   }
 
   handleClosed(event: ClosedEvent, now: Instant): void {
+    if (!this.owns(event.connection)) return;
+
     const reason = describeClose(event);
-    if (this.#attempt?.connection === event.connection) this.#failAttempt(reason, false);
+    if (isViolation(event)) this.#outputs.push({ type: "violation", reason });
+    if (this.#attempt?.connection === event.connection) this.#failAttempt(reason, isRefusal(event));
     else if (this.#ready?.connection === event.connection) this.#lose(reason, now);
   }
 
@@ -277,6 +283,7 @@ export class RelayLeg {
 
   #violate(connection: ConnectionHandle, reason: string, now: Instant): void {
     this.#close(connection, CloseCode.PROTOCOL_VIOLATION, reason);
+    this.#outputs.push({ type: "violation", reason });
     if (this.#attempt?.connection === connection) this.#failAttempt(reason, false);
     else this.#lose(reason, now);
   }
@@ -333,16 +340,6 @@ interface Attempt {
   readonly connection: ConnectionHandle;
   readonly number: number;
   state: "dialling" | "greeting";
-}
-
-/** Returns one line about why a connection ended. */
-export function describeClose({ by, code, application, reason }: ClosedEvent): string {
-  if (by === "idle-timeout") return "nothing was heard for too long";
-  if (by === "stateless-reset") return "the peer does not know the connection";
-
-  const name = application ? (closeCodeName(code) ?? `code ${code}`) : `QUIC error ${code}`;
-  const who = by === "peer" ? "closed by the peer" : "closed here";
-  return reason === "" ? `${who}: ${name}` : `${who}: ${name}, ${reason}`;
 }
 
 function hello(fields: Omit<Hello, "type">): Hello {

@@ -153,6 +153,9 @@ export class RelayLegs<Slot extends RelaySlot> {
         this.#emit({ type: "relay-lost", relay: name, reason: output.reason });
         this.#outputs.push({ type: "lost", relay });
         return;
+      case "violation":
+        this.#emit({ type: "relay-violation", relay: name, reason: output.reason });
+        return;
       case "attempt-failed": {
         const { reason, refused } = output;
         slot.lastFailure = reason;

@@ -23,6 +23,7 @@ export const LOG_EVENTS = {
   "leg up": "info",
   "leg lost": "warn",
   "leg refused": "warn",
+  "leg refused again": "debug",
   "leg superseded": "info",
   "leg dial failed": "debug",
   "relay draining": "info",
@@ -30,6 +31,7 @@ export const LOG_EVENTS = {
 
   "handshake refused": "warn",
   "protocol violation": "warn",
+  "protocol violation again": "debug",
 
   "service registered": "info",
   "service registration rejected": "warn",

@@ -2,11 +2,18 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { type Deployment, HERE, ZTNA } from "../support/deployment.ts";
 import { run } from "../support/process.ts";
-import { type SimpleDeployment, startSimpleDeployment } from "../support/simple-deployment.ts";
+import { type Answer, RawLeg } from "../support/raw-leg.ts";
+import {
+  SERVICE,
+  type SimpleDeployment,
+  startSimpleDeployment,
+} from "../support/simple-deployment.ts";
 import { SocksRefusal, socksConnect } from "../support/socks-client.ts";
 
 const TRIES = 200;
 const DIFFERENCE_MS_MAX = 5;
+/** Two questions in each: within the rate of control frames that a relay reads. */
+const PAUSE_MS = 30;
 const HIDDEN = "payroll";
 const ABSENT = "pairoll";
 
@@ -30,6 +37,26 @@ describe("a service that is not granted", () => {
       expect(new Set(hidden.map(({ reply }) => reply))).toEqual(
         new Set(absent.map(({ reply }) => reply)),
       );
+      expect(Math.abs(median(hidden) - median(absent))).toBeLessThan(DIFFERENCE_MS_MAX);
+    }));
+
+  test("is refused by the relay as one that does not exist, and as fast", () =>
+    it.deployment.explain(async () => {
+      const leg = await RawLeg.open(it.deployment, "alice", it.relayAddress);
+      // Whoever may use a service is told so: what follows is not a deaf relay's answer.
+      expect((await leg.openSession(SERVICE)).message).toMatchObject({ type: "session-open-ok" });
+
+      const tries: Record<string, Answer[]> = { [HIDDEN]: [], [ABSENT]: [] };
+      for (let count = 0; count < TRIES; count += 1) {
+        for (const name of [HIDDEN, ABSENT]) tries[name]?.push(await leg.openSession(name));
+        await Bun.sleep(PAUSE_MS);
+      }
+      await leg.close();
+
+      const [hidden = [], absent = []] = [tries[HIDDEN], tries[ABSENT]];
+      const refused = { type: "failed", code: "not-available", reason: "no such service" };
+      expect(hidden.map(({ message }) => message)).toEqual(Array(TRIES).fill(refused));
+      expect(absent.map(({ message }) => message)).toEqual(Array(TRIES).fill(refused));
       expect(Math.abs(median(hidden) - median(absent))).toBeLessThan(DIFFERENCE_MS_MAX);
     }));
 

@@ -5,15 +5,30 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import type { Role } from "../support/deployment.ts";
 import { eventually } from "../support/eventually.ts";
+import {
+  addTunAgent,
+  type NamespacedDeployment,
+  removeNamespacedDeployment,
+  startNamespacedDeployment,
+} from "../support/namespaced-deployment.ts";
+import { namespacesUnavailable } from "../support/netns.ts";
 import { patternDigest } from "../support/pattern.ts";
-import { run } from "../support/process.ts";
+import { must, run } from "../support/process.ts";
 import { LONG } from "../support/scale.ts";
-import { type SimpleDeployment, startSimpleDeployment } from "../support/simple-deployment.ts";
+import {
+  SERVICE,
+  type SimpleDeployment,
+  startSimpleDeployment,
+} from "../support/simple-deployment.ts";
+import { TunnelUses } from "../support/tunnel-uses.ts";
+import { virtualAddresses } from "../support/virtual-address.ts";
 
 /** At the rate that `curl` is held to the download outlasts the longest outage's beginning by far. */
 const LENGTH = 30_000_000;
 const RATE = "3M";
-const PATIENCE_MS = 15_000;
+/** What is left of a download that goes on, and more than any may take to fail. */
+const PATIENCE_MS = 20_000;
+const SILENCE_MS = 150_000;
 const OUTAGES_S = LONG ? [5, 60] : [5];
 
 type RoleName = "relay" | "connector" | "agent";
@@ -26,8 +41,15 @@ interface Outage {
   readonly download: Promise<{ readonly code: number; readonly stdout: string }>;
 }
 
+const unavailable = await namespacesUnavailable();
 const running: SimpleDeployment[] = [];
-afterAll(() => Promise.all(running.map((it) => it.deployment.remove())));
+const networks: NamespacedDeployment[] = [];
+afterAll(() =>
+  Promise.all([
+    ...running.map((it) => it.deployment.remove()),
+    ...networks.map(removeNamespacedDeployment),
+  ]),
+);
 
 describe.concurrent.each(OUTAGES_S)("an outage of %d s", (seconds) => {
   test("of the relay: peers are back within 3 s and the download goes on", async () => {
@@ -37,12 +59,12 @@ describe.concurrent.each(OUTAGES_S)("an outage of %d s", (seconds) => {
 
       await registered(outage.demo, 3000);
 
-      const { code, stdout } = await outage.download;
+      const { code, stdout } = await within(PATIENCE_MS, outage.download);
       // A minute is more than an application need wait for; that it may is no harm.
       if (seconds < 30 || code === 0) {
         expect({ code, stdout }).toEqual({ code: 0, stdout: `${patternDigest(LENGTH)}  -\n` });
       }
-      await page(outage.demo, 3000);
+      await pageWithin(3000, outage.demo);
       expectSurvivors(outage);
     });
   });
@@ -54,50 +76,83 @@ describe.concurrent.each(OUTAGES_S)("an outage of %d s", (seconds) => {
 
       await registered(outage.demo, 12_000);
 
-      await page(outage.demo, 3000);
+      await pageWithin(3000, outage.demo);
       expectSurvivors(outage);
     });
   });
 
-  test("of the connector: the download fails cleanly and a new one is served within 3 s", async () => {
+  test("of the connector: the download fails cleanly, a page within 3 s of the start", async () => {
     const outage = await begin("connector");
     await outage.demo.deployment.explain(async () => {
-      await end(outage, seconds);
+      await Bun.sleep(seconds * 1000);
+      outage.role.start();
 
-      await page(outage.demo, 3000);
+      await pageWithin(3000, outage.demo);
 
       expect((await within(PATIENCE_MS, outage.download)).code).not.toBe(0);
       expectSurvivors(outage);
     });
   });
 
-  test("of a connector that comes back at another address: a page within 3 s", async () => {
+  test("of a connector that starts at another address: a page within 3 s of that", async () => {
     const outage = await begin("connector");
     const { deployment } = outage.demo;
     await deployment.explain(async () => {
       await Bun.sleep(seconds * 1000);
       const { spec } = outage.role;
       const listen = ["127.0.0.1:0"];
-      const moved = await deployment.add({ ...spec, config: { ...spec.config, listen } });
-      await moved.ready();
+      await deployment.add({ ...spec, config: { ...spec.config, listen } });
 
-      await page(outage.demo, 3000);
+      await pageWithin(3000, outage.demo);
 
+      // The one that is gone might come back: what it carried is given up after 120 s of silence.
+      if (LONG) expect((await within(SILENCE_MS, outage.download)).code).not.toBe(0);
       expectSurvivors(outage);
     });
   });
 
-  test("of the agent: the download fails at once and a new one is served within 3 s", async () => {
+  test("of the agent: the download fails at once, a page within 3 s of the start", async () => {
     const outage = await begin("agent");
     await outage.demo.deployment.explain(async () => {
       expect((await within(PATIENCE_MS, outage.download)).code).not.toBe(0);
-      await end(outage, seconds);
+      await Bun.sleep(seconds * 1000);
+      outage.role.start();
 
-      await page(outage.demo, 3000);
+      await pageWithin(3000, outage.demo);
 
       expectSurvivors(outage);
     });
   });
+
+  test.skipIf(unavailable !== undefined)(
+    `of an agent with TUN: nothing is left behind, a page within 3 s (${unavailable ?? "in namespaces"})`,
+    async () => {
+      const scene = await startNamespacedDeployment();
+      networks.push(scene);
+      const { agent, prefix } = await addTunAgent(scene, "alice", "10.0.1.10");
+      await scene.deployment.explain(async () => {
+        const addresses = await virtualAddresses(scene.deployment, agent, SERVICE);
+        const uses = new TunnelUses(prefix, addresses);
+        const before = await networkOf(prefix);
+        // Nobody tells a client that only listens: it ends by its own patience.
+        const patient = ["--max-time", "9", uses.url(`/bytes/${LENGTH}`, "ipv4")];
+        const download = run([...prefix, ...curlOf(...patient)]);
+        await Bun.sleep(1000);
+
+        await agent.kill();
+
+        expect(await networkOf(prefix)).not.toContain("ztna0");
+        await Bun.sleep(seconds * 1000);
+        agent.start();
+        await answersWithin(3000, prefix, uses.url("/hello", "ipv4"));
+        expect((await download).code).not.toBe(0);
+        // Once, and no more than that.
+        expect(await networkOf(prefix)).toBe(before);
+        expect(await virtualAddresses(scene.deployment, agent, SERVICE)).toEqual(addresses);
+        expect([scene.relay, scene.connector].some((it) => it.process.hasExited)).toBe(false);
+      });
+    },
+  );
 });
 
 /** Kills the role, a moment into a download unless there shall be none. */
@@ -108,12 +163,9 @@ async function begin(name: RoleName, { downloading = true } = {}): Promise<Outag
   const survivors = [demo.relay, demo.connector, demo.agent]
     .filter((it) => it !== role)
     .map((it) => ({ role: it, pid: it.process.pid }));
-  await page(demo, PATIENCE_MS);
+  await pageWithin(PATIENCE_MS, demo);
   const url = `http://127.0.0.1:${demo.forwards.http}/bytes/${LENGTH}`;
-  const curl = `set -o pipefail; curl -sS --limit-rate ${RATE} ${url} | sha256sum`;
-  const download = downloading
-    ? run(["bash", "-c", curl])
-    : Promise.resolve({ code: 0, stdout: "" });
+  const download = downloading ? run(curlOf(url)) : Promise.resolve({ code: 0, stdout: "" });
   await Bun.sleep(1000);
   await role.kill();
   return { demo, role, survivors, download };
@@ -135,13 +187,35 @@ async function registered({ relay }: SimpleDeployment, withinMs: number): Promis
   });
 }
 
-async function page({ forwards }: SimpleDeployment, withinMs: number): Promise<void> {
-  await eventually("a page", { withinMs }, async () => {
-    const url = `http://127.0.0.1:${forwards.http}/hello`;
-    const { code, stderr } = await run(["curl", "-sS", "--max-time", "3", url]);
+function pageWithin(milliseconds: number, { forwards }: SimpleDeployment): Promise<void> {
+  return answersWithin(milliseconds, [], `http://127.0.0.1:${forwards.http}/hello`);
+}
+
+/** Asks until there is an answer, which must have come in time. */
+async function answersWithin(
+  milliseconds: number,
+  prefix: readonly string[],
+  url: string,
+): Promise<void> {
+  const startedAt = performance.now();
+  await eventually("a page", { withinMs: milliseconds }, async () => {
+    const { code, stderr } = await run([...prefix, "curl", "-sS", "--max-time", "1", url]);
     if (code !== 0) throw new Error(stderr);
     return true;
   });
+  expect(performance.now() - startedAt).toBeLessThan(milliseconds);
+}
+
+function curlOf(...details: readonly string[]): string[] {
+  const curl = `curl -sS --limit-rate ${RATE} ${details.join(" ")} | sha256sum`;
+  return ["bash", "-c", `set -o pipefail; ${curl}`];
+}
+
+/** What a host has of devices, addresses and routes, without the addresses that a device makes up. */
+async function networkOf(prefix: readonly string[]): Promise<string> {
+  const commands = [["-brief", "address"], ["route"], ["-6", "route"]];
+  const parts = commands.map((command) => must([...prefix, "ip", ...command]));
+  return (await Promise.all(parts)).join("").replace(/fe80::\S+ /g, "");
 }
 
 async function within<T>(milliseconds: number, result: Promise<T>): Promise<T> {

@@ -247,6 +247,11 @@ describe("an agent", () => {
       );
       expect(status.relays).toMatchObject([{ state: "connecting" }]);
       expect(status.relays[0].error).toMatch(reason);
+      await eventually("more refusals", { withinMs: 10_000 }, async () =>
+        (await refusalsOf(agent)) >= 3 ? true : undefined,
+      );
+      const said = agent.process.lines.filter((it) => it.includes("leg refused"));
+      expect(said).toHaveLength(1);
     });
     await agent.stop();
     await impostor.stop();

@@ -1,90 +1,88 @@
-/** What applications see of an agent without TUN: local ports and SOCKS5. */
+/** What applications see of agents without TUN: local ports and SOCKS5, on addresses of both families. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { eventually } from "../support/eventually.ts";
-import { digestOf, pattern, patternDigest, patternStream } from "../support/pattern.ts";
-import { run } from "../support/process.ts";
+import { HERE, ZTNA } from "../support/deployment.ts";
+import { type LocalWay, LocalWays } from "../support/local-ways.ts";
+import { pattern, patternDigest } from "../support/pattern.ts";
+import { must, run } from "../support/process.ts";
+import { isAnswer, question, RESOLVED, resolverUnavailable } from "../support/resolver.ts";
 import { LONG, scaled } from "../support/scale.ts";
 import {
+  agentSpec,
   SERVICE,
-  SERVICE_PORTS,
   type SimpleDeployment,
   startSimpleDeployment,
 } from "../support/simple-deployment.ts";
-import {
-  SocksRefusal,
-  socksAssociate,
-  socksConnect,
-  socksDatagram,
-} from "../support/socks-client.ts";
-import { TcpClient } from "../support/tcp-client.ts";
-import { UdpClient } from "../support/udp-client.ts";
+import { SocksRefusal, socksConnect } from "../support/socks-client.ts";
+import type { TcpClient } from "../support/tcp-client.ts";
 
 const BIG = scaled(1024 ** 3);
 const PARALLEL = scaled(200);
 const DATAGRAM_STEP = LONG ? 1 : 10;
+const PING_STEP = LONG ? 100 : 1000;
 /** Longer than a tunnel may be idle; a shorter run shows the application's part alone. */
 const SILENT_SECONDS = LONG ? 200 : 20;
 
+const noResolver = resolverUnavailable();
+const WAYS = [
+  { name: "a forwarded port", way: () => byIpv4.forwarded },
+  { name: "a forwarded port of an IPv6 address", way: () => byIpv6.forwarded },
+  { name: "SOCKS5", way: () => byIpv4.socks },
+  { name: "SOCKS5 at an IPv6 address", way: () => byIpv6.socks },
+] as const;
+
 let it: SimpleDeployment;
+let byIpv4: LocalWays;
+let byIpv6: LocalWays;
 /** Runs beside the other tests, since nothing happens in it. */
 let silence: Promise<readonly string[]>;
 
 beforeAll(async () => {
-  it = await startSimpleDeployment();
-  silence = Promise.all([
-    TcpClient.open("127.0.0.1", it.forwards.echo).then(speakAfterSilence),
-    socksConnect(it.socks, SERVICE, SERVICE_PORTS.echo).then(speakAfterSilence),
-  ]);
+  it = await startSimpleDeployment({ withResolver: noResolver === undefined });
+  byIpv4 = await startAgent("bob", HERE.host);
+  byIpv6 = await startAgent("carol", "::1");
+  silence = Promise.all(WAYS.map(async ({ way }) => speakAfterSilence(await way().tcp("echo"))));
   // What fails is told by the test that waits for it.
   silence.catch(() => undefined);
 });
 afterAll(() => it.deployment.remove());
 
-describe("an agent without TUN", () => {
-  test("curl gets a page through a forwarded port", () =>
+describe.each([...WAYS])("through $name", ({ way }) => {
+  test("curl gets a page", () =>
     it.deployment.explain(async () => {
-      const { code, stdout } = await run(["curl", "-sS", "--max-time", "10", url("/hello")]);
+      const page = await must(["curl", "-sS", "--max-time", "10", ...way().curl("/hello")]);
 
-      expect({ code, stdout }).toEqual({ code: 0, stdout: "hello from the backend\n" });
-    }));
-
-  test("curl gets a page through SOCKS5 by the service's name", () =>
-    it.deployment.explain(async () => {
-      const proxy = `socks5h://${it.socks.host}:${it.socks.port}`;
-      const target = `http://${SERVICE}:${SERVICE_PORTS.http}/hello`;
-      const result = await run(["curl", "-sS", "--max-time", "10", "--proxy", proxy, target]);
-
-      expect(result).toEqual({ code: 0, stdout: "hello from the backend\n", stderr: "" });
+      expect(page).toBe("hello from the backend\n");
     }));
 
   test("a big download arrives whole", () =>
     it.deployment.explain(async () => {
-      const response = await fetch(url(`/bytes/${BIG}`));
+      const download = `${curlOf(way(), `/bytes/${BIG}`)} | sha256sum`;
 
-      expect(await digestOf(response.body)).toEqual({ length: BIG, digest: patternDigest(BIG) });
+      expect(await shell(download)).toBe(`${patternDigest(BIG)}  -\n`);
     }));
 
   test("a big upload arrives whole", () =>
     it.deployment.explain(async () => {
-      const response = await fetch(url("/digest"), { method: "POST", body: patternStream(BIG) });
+      const zeros = `head -c ${BIG} /dev/zero`;
+      const digest = (await shell(`${zeros} | sha256sum`)).slice(0, 64);
+      const upload = `${zeros} | ${curlOf(way(), "/digest")} -T - -X POST`;
 
-      expect(await response.json()).toEqual({ length: BIG, digest: patternDigest(BIG) });
+      expect(JSON.parse(await shell(upload))).toEqual({ length: BIG, digest });
     }));
 
   test("many downloads side by side arrive whole", () =>
     it.deployment.explain(async () => {
       const length = 1_000_000;
-      const downloads = Array.from({ length: PARALLEL }, async () =>
-        digestOf((await fetch(url(`/bytes/${length}`))).body),
-      );
+      const one = `${curlOf(way(), `/bytes/${length}`)} | sha256sum`;
+      const lines = await shell(`for i in $(seq ${PARALLEL}); do (${one}) & done; wait`);
 
-      const whole = { length, digest: patternDigest(length) };
-      expect(await Promise.all(downloads)).toEqual(Array(PARALLEL).fill(whole));
+      const whole = `${patternDigest(length)}  -`;
+      expect(lines.trim().split("\n")).toEqual(Array(PARALLEL).fill(whole));
     }));
 
   test("a client that has finished still gets the answer", () =>
     it.deployment.explain(async () => {
-      const client = await TcpClient.open("127.0.0.1", it.forwards.digest);
+      const client = await way().tcp("digest");
       const length = 3_000_000;
       for (const block of pattern(length)) await client.write(block);
       client.finish();
@@ -93,26 +91,21 @@ describe("an agent without TUN", () => {
       expect(answer).toBe(`${length} ${patternDigest(length)}\n`);
     }));
 
-  test("a long conversation keeps its order through a forwarded port and SOCKS5", () =>
+  test("a long conversation keeps its order", () =>
     it.deployment.explain(async () => {
-      const clients = [
-        await TcpClient.open("127.0.0.1", it.forwards.echo),
-        await socksConnect(it.socks, SERVICE, SERVICE_PORTS.echo),
-      ];
-      for (const client of clients) {
-        for (let turn = 0; turn < 500; turn += 1) {
-          const words = Buffer.from(`turn ${turn} ${"x".repeat(turn)}`);
-          await client.write(words);
-          expect(await client.read(words.length)).toEqual(words);
-        }
-        client.finish();
-        expect(await client.readToEnd()).toHaveLength(0);
+      const client = await way().tcp("echo");
+      for (let turn = 0; turn < 500; turn += 1) {
+        const words = Buffer.from(`turn ${turn} ${"x".repeat(turn)}`);
+        await client.write(words);
+        expect(await client.read(words.length)).toEqual(words);
       }
+      client.finish();
+      expect(await client.readToEnd()).toHaveLength(0);
     }));
 
   test("datagrams of every size come back as they were, above the path's MTU too", () =>
     it.deployment.explain(async () => {
-      const client = await UdpClient.open("127.0.0.1", it.forwards.udp);
+      const client = await way().udp("udp");
       for (let size = 0; size <= 1400; size += DATAGRAM_STEP) {
         await client.echo(Buffer.alloc(size, size % 251));
       }
@@ -120,33 +113,49 @@ describe("an agent without TUN", () => {
       client.close();
     }));
 
-  test("datagrams pass through SOCKS5", () =>
+  test.skipIf(noResolver !== undefined)(`a resolver is asked (${noResolver ?? "dnsmasq"})`, () =>
     it.deployment.explain(async () => {
-      const { control, relay } = await socksAssociate(it.socks);
-      const client = await UdpClient.open(relay.host, relay.port);
-      const payload = Buffer.from("a datagram by name");
-      const datagram = socksDatagram(SERVICE, SERVICE_PORTS.udp, payload);
-
-      // Sent again until it is answered: the first ones may be ahead of the session.
-      const answer = await eventually("an answer", { withinMs: 5000, everyMs: 100 }, () => {
-        client.send(datagram);
-        return client.received[0];
-      });
-
-      expect(answer.subarray(-payload.length)).toEqual(payload);
-      control.close();
+      const client = await way().udp("dns");
+      await client.ask(question(7), (datagram) => isAnswer(datagram, 7));
       client.close();
+    }),
+  );
+});
+
+describe("an agent without TUN", () => {
+  test.skipIf(noResolver !== undefined).each([
+    { name: "UDP", transport: "+notcp", ways: () => byIpv4 },
+    { name: "TCP", transport: "+tcp", ways: () => byIpv4 },
+    { name: "UDP and IPv6", transport: "+notcp", ways: () => byIpv6 },
+    { name: "TCP and IPv6", transport: "+tcp", ways: () => byIpv6 },
+  ])(`lets dig ask a resolver by $name (${noResolver ?? "dnsmasq"})`, ({ transport, ways }) =>
+    it.deployment.explain(async () => {
+      const dig = ["dig", "+short", "+tries=3", "+time=2", transport, ...ways().dig];
+
+      expect(await must([...dig, RESOLVED.name, "A"])).toBe(`${RESOLVED.ipv4}\n`);
+      expect(await must([...dig, RESOLVED.name, "AAAA"])).toBe(`${RESOLVED.ipv6}\n`);
+    }),
+  );
+
+  test("gets answers to pings of 0 to 8,000 octets", () =>
+    it.deployment.explain(async () => {
+      for (let size = 0; size <= 8000; size += PING_STEP) {
+        const flags = ["--count", "3", "--interval", "0.01", "--size", String(size), "--json"];
+        const socket = ["--control-socket", it.deployment.file("bob.sock")];
+        const answer = JSON.parse(await must([ZTNA, "ping", SERVICE, ...flags, ...socket]));
+        expect(answer).toMatchObject({ sent: 3, received: 3 });
+      }
     }));
 
-  test("a connection that was silent for long carries data again", () =>
+  test("carries data again over connections that were silent for long", () =>
     it.deployment.explain(async () => {
-      expect(await silence).toEqual(["after", "after"]);
+      expect(await silence).toEqual(WAYS.map(() => "after"));
     }));
 
   test.each([
     { name: "a service that is not granted", service: "other-service", port: 80 },
     { name: "a port that the service does not have", service: SERVICE, port: 81 },
-  ])("SOCKS5 refuses $name", ({ service, port }) =>
+  ])("refuses $name by SOCKS5", ({ service, port }) =>
     it.deployment.explain(async () => {
       const attempt = socksConnect(it.socks, service, port);
 
@@ -154,6 +163,16 @@ describe("an agent without TUN", () => {
     }),
   );
 });
+
+async function startAgent(name: string, host: string): Promise<LocalWays> {
+  const { deployment, relayAddress } = it;
+  await deployment.issue("agent", name, "--service", SERVICE);
+  const ways = await LocalWays.choose(host);
+  const spec = agentSpec(deployment, name, relayAddress);
+  const agent = await deployment.add({ ...spec, arguments: ways.arguments });
+  await agent.ready();
+  return ways;
+}
 
 async function speakAfterSilence(client: TcpClient): Promise<string> {
   await client.write("before");
@@ -165,6 +184,12 @@ async function speakAfterSilence(client: TcpClient): Promise<string> {
   return words;
 }
 
-function url(path: string): string {
-  return `http://127.0.0.1:${it.forwards.http}${path}`;
+function curlOf(way: LocalWay, path: string): string {
+  return ["curl", "-sS", "--max-time", "600", ...way.curl(path)].join(" ");
+}
+
+async function shell(script: string): Promise<string> {
+  const { code, stdout, stderr } = await run(["bash", "-c", `set -o pipefail; ${script}`]);
+  if (code !== 0) throw new Error(`${script} ended with ${code}: ${stderr}`);
+  return stdout;
 }

@@ -6,7 +6,7 @@
  * Prints one line of JSON with the ports, then serves until it is killed:
  *
  * - `http`: `/hello`; `/bytes/N` gives N octets of the pattern; `/digest` answers the length and the
- *   digest of what is sent to it.
+ *   digest of what is sent to it; `/say/WORDS` says the words.
  * - `digest`: TCP; reads until the peer has finished, and only then answers with one line.
  * - `echo`: TCP; sends back what comes. - `udp`: the same for datagrams.
  */
@@ -25,6 +25,7 @@ const http = Bun.serve({
     const { pathname } = new URL(request.url);
     if (pathname === "/hello") return new Response("hello from the backend\n");
     if (pathname === "/digest") return Response.json(await digestOf(request.body));
+    if (pathname.startsWith("/say/")) return new Response(pathname.slice("/say/".length));
     const [, length] = /^\/bytes\/(\d+)$/.exec(pathname) ?? [];
     if (length === undefined) return new Response("not here\n", { status: 404 });
     return new Response(patternStream(Number(length)), { headers: { "content-length": length } });

@@ -108,12 +108,17 @@ export class Role {
 }
 
 export class Deployment {
-  readonly directory: string = mkdtempSync(join(tmpdir(), "ztna-test-"));
+  readonly directory: string;
   readonly roles: Role[] = [];
   readonly #others: TestProcess[] = [];
 
-  static async create(): Promise<Deployment> {
-    const deployment = new Deployment();
+  private constructor(directory: string) {
+    this.directory = directory;
+  }
+
+  /** @param prefix of the temporary directory's name. */
+  static async create(prefix = "ztna-test-"): Promise<Deployment> {
+    const deployment = new Deployment(mkdtempSync(join(tmpdir(), prefix)));
     await deployment.ztna(
       "pki",
       "init",

@@ -6,7 +6,7 @@
  */
 import type { Backend } from "./backend.ts";
 import { Deployment, type Place, type Role } from "./deployment.ts";
-import { Network } from "./netns.ts";
+import { Network, type Tunnel } from "./netns.ts";
 import { resolverUnavailable } from "./resolver.ts";
 import { agentSpec, connectorSpec, relaySpec, SERVICE } from "./simple-deployment.ts";
 
@@ -38,6 +38,13 @@ export async function removeNamespacedDeployment({
   await deployment.remove();
   await network.remove();
 }
+
+/** A tunnel that somebody else than the agent configures, as `docs/packets.md` says. */
+export const FOREIGN_TUNNEL: Tunnel = {
+  mtu: 1280,
+  addresses: ["10.99.0.1/32", "2001:db8:99::1/128"],
+  routes: ["10.100.0.0/16", "fd7a:7a74:6e61::/48"],
+};
 
 /** Adds an agent on a host of its own, with a TUN device and a certificate for the service. */
 export async function addTunAgent(

@@ -17,7 +17,15 @@ export async function namespacesUnavailable(): Promise<string | undefined> {
   return undefined;
 }
 
+export interface Tunnel {
+  readonly mtu: number;
+  /** "address/prefix". */
+  readonly addresses: readonly string[];
+  readonly routes: readonly string[];
+}
+
 export class Network {
+  readonly #prefix: string = `${PREFIX}-${networks++}`;
   readonly #namespaces: string[] = [];
   #links = 0;
 
@@ -58,6 +66,14 @@ export class Network {
     const far = `link${this.#links}`;
     await this.#link(a.host, b.host, far, a.addresses);
     await this.#addAddresses(b.host, far, b.addresses);
+  }
+
+  /** Makes a TUN device that waits for whoever opens it, with the addresses and routes of a tunnel. */
+  async addTun(host: string, device: string, tunnel: Tunnel): Promise<void> {
+    await this.#ip(host, "tuntap", "add", device, "mode", "tun");
+    await this.#ip(host, "link", "set", device, "mtu", String(tunnel.mtu));
+    await this.#addAddresses(host, device, tunnel.addresses);
+    for (const route of tunnel.routes) await this.#ip(host, "route", "add", route, "dev", device);
   }
 
   /** Gives `device` of one host to another, with addresses, and brings it up. */
@@ -106,8 +122,10 @@ export class Network {
   }
 
   #namespaceOf(host: string): string {
-    return `${PREFIX}-${host}`;
+    return `${this.#prefix}-${host}`;
   }
 }
 
 const PREFIX = `ztna-test-${process.pid}`;
+/** One test may have several networks at a time. */
+let networks = 0;

@@ -33,3 +33,19 @@ export async function startResolver(
   await process.line(/started/, { withinMs: 5000 });
   return { process, host, port };
 }
+
+/** Returns the question for the IPv4 address of the name that the resolver knows (RFC 1035 §4). */
+export function question(id: number): Buffer {
+  const head = Buffer.from([id >> 8, id & 0xff, 0x01, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+  const labels = RESOLVED.name.split(".").map((it) => Buffer.from(`${NUL}${it}`));
+  for (const label of labels) label[0] = label.length - 1;
+  return Buffer.concat([head, ...labels, Buffer.from([0, 0, 1, 0, 1])]);
+}
+
+/** Returns whether it answers the question with that address. */
+export function isAnswer(datagram: Buffer, id: number): boolean {
+  const address = Buffer.from(RESOLVED.ipv4.split(".").map(Number));
+  return datagram.readUInt16BE() === id && datagram.subarray(-address.length).equals(address);
+}
+
+const NUL = "\0";

@@ -22,14 +22,22 @@ export const SERVICE_PORTS = { http: 80, digest: 7001, echo: 7, udp: 7, dns: 53 
 
 export const SERVICE = "echo-service";
 
-/** @param tell is called with what is done next. */
+export interface SimpleDeploymentOptions {
+  /** Is called with what is done next. */
+  readonly tell?: (what: string) => void;
+  /** Goes before a random ending into the name of the temporary directory. */
+  readonly directoryPrefix?: string;
+  /** Whether the service has a DNS resolver too. */
+  readonly withResolver?: boolean;
+}
+
 export async function startSimpleDeployment(
-  tell: (what: string) => void = () => undefined,
+  options: SimpleDeploymentOptions = {},
 ): Promise<SimpleDeployment> {
-  tell("a throw-away authority and a certificate for each role");
-  const deployment = await Deployment.create();
+  options.tell?.("a throw-away authority and a certificate for each role");
+  const deployment = await Deployment.create(options.directoryPrefix);
   try {
-    return await start(deployment, tell);
+    return await start(deployment, options);
   } catch (error) {
     await deployment.remove();
     throw error;
@@ -38,7 +46,7 @@ export async function startSimpleDeployment(
 
 async function start(
   deployment: Deployment,
-  tell: (what: string) => void,
+  { tell = () => undefined, withResolver = false }: SimpleDeploymentOptions,
 ): Promise<SimpleDeployment> {
   await deployment.issue("relay", "relay", "--host", HERE.host);
   await deployment.issue("connector", "connector", "--service", SERVICE);
@@ -51,7 +59,8 @@ async function start(
   const relay = await deployment.add(relaySpec(deployment, relayAddress));
   await relay.ready();
   tell("a connector in front of the services");
-  const spec = connectorSpec(relayAddress, backend);
+  const resolver = withResolver ? await deployment.addResolver() : undefined;
+  const spec = connectorSpec(relayAddress, backend, HERE, resolver);
   // A port of its own, as an operator's has: it is the same one after a restart.
   const listen = [`${HERE.host}:${await freePort()}`];
   const connector = await deployment.add({ ...spec, config: { ...spec.config, listen } });

@@ -201,7 +201,7 @@ describe("agent and loss", () => {
     expect(agent.access("echo")?.bond).toBeUndefined();
   });
 
-  test("a connector that breaks the protocol loses its tunnel", () => {
+  test("a connector that breaks the protocol loses its tunnel, and people hear of it", () => {
     const agent = new AgentBench().ready().granted();
     const frame = new TextEncoder().encode("{");
 
@@ -210,7 +210,34 @@ describe("agent and loss", () => {
     expect(commands(caused, "close-connection")).toMatchObject([
       { code: CloseCode.PROTOCOL_VIOLATION },
     ]);
-    expect(events(caused)).toMatchObject([{ type: "service-ended", service: "echo" }]);
+    expect(events(caused)).toMatchObject([
+      { type: "tunnel-violation", peer: CONNECTOR },
+      { type: "service-ended", service: "echo" },
+    ]);
+  });
+
+  test("so does one whose frames the data plane does not take", () => {
+    const agent = new AgentBench().ready().granted();
+    const end = { by: "local", code: CloseCode.PROTOCOL_VIOLATION, application: true } as const;
+
+    const caused = agent.feed({ type: "closed", connection: agent.tunnel, ...end, reason: "x" });
+
+    expect(events(caused)).toMatchObject([
+      { type: "tunnel-violation", peer: CONNECTOR },
+      { type: "service-ended", code: "protocol-violation" },
+    ]);
+  });
+
+  test("a relay that breaks the protocol is told before its leg is lost", () => {
+    const agent = new AgentBench().ready();
+    const frame = new TextEncoder().encode('{"type":"observed","type":"observed"}');
+
+    const caused = agent.feed({ type: "control", connection: agent.leg(), frame });
+
+    expect(events(caused)).toMatchObject([
+      { type: "relay-violation", relay: "r1.example:4433" },
+      { type: "relay-lost" },
+    ]);
   });
 
   test("a request of a later version is answered as unsupported, on a leg and on a tunnel", () => {

@@ -264,6 +264,29 @@ describe("connector and tunnels", () => {
     expect(commands(caused, "close-connection")).toMatchObject([
       { connection: 1001, code: CloseCode.PROTOCOL_VIOLATION },
     ]);
+    expect(events(caused)).toMatchObject([{ type: "tunnel-violation", identity: ALICE }]);
+  });
+
+  test("a tunnel whose frames the data plane does not take is told as a violation", () => {
+    const connector = new ConnectorBench().ready().served();
+    const end = { by: "local", code: CloseCode.PROTOCOL_VIOLATION, application: true } as const;
+
+    const caused = connector.feed({ type: "closed", connection: 1001, ...end, reason: "x" });
+
+    expect(events(caused)).toMatchObject([{ type: "tunnel-violation", identity: ALICE }]);
+    expect(connector.state.view.access.tunnels).toBe(0);
+  });
+
+  test("a relay that breaks the protocol is told before its leg is lost", () => {
+    const connector = new ConnectorBench().ready();
+    const frame = new TextEncoder().encode("[]");
+
+    const caused = connector.feed({ type: "control", connection: connector.leg(), frame });
+
+    expect(events(caused)).toMatchObject([
+      { type: "relay-violation", relay: "r1.example:4433" },
+      { type: "relay-lost" },
+    ]);
   });
 
   test("requests that this version does not know are answered as unsupported", () => {

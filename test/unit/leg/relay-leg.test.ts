@@ -2,7 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { ok } from "../../../src/base/result.ts";
 import { after, type Instant, instant, ms } from "../../../src/base/time.ts";
-import type { EndpointCommand } from "../../../src/leg/endpoint-port.ts";
+import type { ClosedEvent, EndpointCommand } from "../../../src/leg/endpoint-port.ts";
 import {
   type LegOutput,
   REQUEST_TIMEOUT,
@@ -34,6 +34,44 @@ describe("relay leg", () => {
     expect(leg.close(1)).toMatchObject([{ type: "attempt-failed", refused: false }]);
     expect(leg.advance(249)).toEqual([]);
     expect(leg.advance(1)).toMatchObject([{ type: "dial", connection: 2 }]);
+  });
+
+  test.each([
+    { name: "a TLS alert of either side", by: "local", code: 0x1_30, application: false },
+    { name: "UNAUTHENTICATED", by: "peer", code: CloseCode.UNAUTHENTICATED, application: true },
+    { name: "FORBIDDEN", by: "peer", code: CloseCode.FORBIDDEN, application: true },
+    { name: "REVOKED", by: "peer", code: CloseCode.REVOKED, application: true },
+  ] as const)("an attempt that ends with $name was refused", ({ name: _, ...end }) => {
+    const leg = new Bench();
+    leg.start();
+
+    expect(leg.close(1, end)).toMatchObject([{ type: "attempt-failed", refused: true }]);
+  });
+
+  test.each([
+    { name: "QUIC's own error", by: "peer", code: 0x0a, application: false },
+    { name: "the end of the relay", by: "peer", code: CloseCode.SHUTTING_DOWN, application: true },
+  ] as const)("an attempt that ends with $name was not refused", ({ name: _, ...end }) => {
+    const leg = new Bench();
+    leg.start();
+
+    expect(leg.close(1, end)).toMatchObject([{ type: "attempt-failed", refused: false }]);
+  });
+
+  test("a leg whose framing the data plane did not take is told as a violation", () => {
+    const leg = new Bench();
+    leg.start();
+    leg.welcome("a");
+    const violation = { code: CloseCode.PROTOCOL_VIOLATION, application: true } as const;
+
+    expect(leg.close(leg.connection, { by: "local", ...violation })).toMatchObject([
+      { type: "violation" },
+      { type: "lost" },
+    ]);
+    leg.advance(0);
+    expect(leg.close(leg.connection, { by: "peer", ...violation })).not.toMatchObject([
+      { type: "violation" },
+    ]);
   });
 
   test("is ready when welcomed, and says whether the relay has another epoch", () => {
@@ -71,6 +109,7 @@ describe("relay leg", () => {
 
     expect(leg.receive(message as LegMessage)).toMatchObject([
       { command: { type: "close-connection", code: CloseCode.PROTOCOL_VIOLATION } },
+      { type: "violation" },
       { type: "attempt-failed" },
     ]);
   });
@@ -82,6 +121,7 @@ describe("relay leg", () => {
 
     expect(leg.receive(welcome("a"))).toMatchObject([
       { command: { type: "close-connection", code: CloseCode.PROTOCOL_VIOLATION } },
+      { type: "violation" },
       { type: "lost" },
     ]);
   });
@@ -204,6 +244,7 @@ describe("relay leg", () => {
       leg.feed((it, now) => it.handleControl({ type: "control", connection, frame }, now)),
     ).toMatchObject([
       { command: { type: "close-connection", code: CloseCode.PROTOCOL_VIOLATION } },
+      { type: "violation" },
       { type: "lost" },
     ]);
   });
@@ -278,9 +319,9 @@ class Bench {
     return this.feed((it, now) => it.handleControl({ type: "control", connection, frame }, now));
   }
 
-  close(connection: number): LegOutput[] {
-    const closed = { by: "idle-timeout", code: 0, application: false, reason: "" } as const;
-    return this.feed((it, now) => it.handleClosed({ type: "closed", connection, ...closed }, now));
+  close(connection: number, end: Partial<ClosedEvent> = {}): LegOutput[] {
+    const closed = { by: "idle-timeout", code: 0, application: false, reason: "", ...end } as const;
+    return this.feed((it, now) => it.handleClosed({ ...closed, type: "closed", connection }, now));
   }
 
   register(): number {
