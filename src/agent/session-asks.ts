@@ -32,7 +32,7 @@ export class SessionAsks {
   readonly #tunnels: TunnelBook;
   readonly #links: SessionLinks;
   readonly #channelIds: ChannelIds;
-  readonly #pending = new Map<string, Access>();
+  readonly #pending = new Map<string, Pending>();
 
   constructor(relays: Relays, tunnels: TunnelBook, links: SessionLinks, channelIds: ChannelIds) {
     this.#relays = relays;
@@ -57,13 +57,16 @@ export class SessionAsks {
 
     const { service } = access;
     const avoid = avoided(access, now);
-    const channelId = this.#channelIds.issue(relay);
+    const channelId = this.#channelIds.propose(relay);
     const body = { type: "session-open", service, channelId, avoid } as const;
     const request = this.#relays.request(relay, body, now);
-    if (request === undefined) return NO_RELAY;
+    if (request === undefined) {
+      this.#channelIds.handleRefused(relay, channelId);
+      return NO_RELAY;
+    }
 
     access.ask = { relay, request };
-    this.#pending.set(keyOf(relay, request), access);
+    this.#pending.set(keyOf(relay, request), { access, channelId });
     return undefined;
   }
 
@@ -74,11 +77,14 @@ export class SessionAsks {
     answer: LegAnswer,
     now: Instant,
   ): AskOutcome | undefined {
-    const access = this.#take(relay, request);
-    if (access === undefined) return undefined;
-    if (answer.type === "session-open-ok") return this.#bind(access, relay, answer, now);
-    if (answer.type === "failed") return this.#no(access, relay, failureOfAnswer(answer), now);
-    return { access };
+    const pending = this.#take(relay, request);
+    if (pending === undefined) return undefined;
+    if (answer.type === "session-open-ok") return this.#bind(pending, relay, answer, now);
+
+    const { access, channelId } = pending;
+    if (answer.type !== "failed") return { access };
+    this.#channelIds.handleRefused(relay, channelId);
+    return this.#no(access, relay, failureOfAnswer(answer), now);
   }
 
   handleUnanswered(
@@ -87,12 +93,19 @@ export class SessionAsks {
     reason: string,
     now: Instant,
   ): AskOutcome | undefined {
-    const access = this.#take(relay, request);
+    const pending = this.#take(relay, request);
     const answer = FlowAnswer.TimedOut;
-    return access && this.#no(access, relay, { code: "timed-out", reason, answer }, now);
+    const failure = { code: "timed-out", reason, answer };
+    return pending && this.#no(pending.access, relay, failure, now);
   }
 
-  #bind(access: Access, relay: number, answer: SessionOpenOk, now: Instant): AskOutcome {
+  /** The relay restarted: what it did not answer before is nothing now. */
+  handleNewEpoch(relay: number): void {
+    this.#channelIds.handleNewEpoch(relay);
+  }
+
+  #bind(pending: Pending, relay: number, answer: SessionOpenOk, now: Instant): AskOutcome {
+    const { access } = pending;
     const complaint =
       complaintAbout(answer, access.service, relay, this.#channelIds) ??
       complaintAboutConnector(access, answer);
@@ -110,6 +123,7 @@ export class SessionAsks {
       return this.#no(access, relay, failure, now);
     }
 
+    this.#channelIds.handleAnswered(relay, receiveId, pending.channelId);
     const links: Bond["links"] = new Map();
     const bond: Bond = { access, pair: pair.value, state: "opening", links, flows: 0 };
     access.bond = bond;
@@ -129,13 +143,19 @@ export class SessionAsks {
     return stuck === undefined ? { access } : { access, failure };
   }
 
-  #take(relay: number, request: number): Access | undefined {
+  #take(relay: number, request: number): Pending | undefined {
     const key = keyOf(relay, request);
-    const access = this.#pending.get(key);
+    const pending = this.#pending.get(key);
     this.#pending.delete(key);
-    if (access !== undefined) access.ask = undefined;
-    return access;
+    if (pending !== undefined) pending.access.ask = undefined;
+    return pending;
   }
+}
+
+interface Pending {
+  readonly access: Access;
+  /** As proposed. */
+  readonly channelId: string;
 }
 
 function avoided({ standby, avoid }: Access, now: Instant): string[] {

@@ -70,7 +70,9 @@ export class SessionBook {
   readonly #outputs: SessionBookOutput[] = [];
 
   constructor(options: SessionBookOptions, relays: Relays, tunnels: TunnelBook) {
-    const channelIds = new ChannelIds(options.issueChannelId);
+    const channelIds = new ChannelIds(options.issueChannelId, (channel) =>
+      this.#outputs.push({ type: "command", command: { type: "close-channel", channel } }),
+    );
     this.#sessionsMax = options.sessionsMax;
     this.#relays = relays;
     this.#tunnels = tunnels;
@@ -119,6 +121,7 @@ export class SessionBook {
   }
 
   handleRelayReady(relay: number, newEpoch: boolean, now: Instant): void {
+    if (newEpoch) this.#asks.handleNewEpoch(relay);
     for (const access of this.#accesses.values()) {
       access.asked.clear();
       for (const bond of bondsOf(access)) this.#links.handleRelayReady(bond, relay, newEpoch, now);

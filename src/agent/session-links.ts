@@ -74,6 +74,7 @@ export class SessionLinks {
     if (ask === undefined) return false;
 
     const { bond, link } = ask;
+    if (answer.type === "failed") this.#channelIds.handleRefused(relay, ask.proposed);
     if (bond.links.get(relay) !== link) {
       if (answer.type === "session-open-ok") this.close(relay, answer.session, "not used");
     } else if (answer.type === "session-open-ok") {
@@ -159,7 +160,9 @@ export class SessionLinks {
   }
 
   #ask(bond: Bond, relay: number, link: Link, now: Instant): void {
-    const channelId = bond.pair.paths.get(relay)?.receiveId ?? this.#channelIds.issue(relay);
+    const known = bond.pair.paths.get(relay)?.receiveId;
+    const proposed = known === undefined ? this.#channelIds.propose(relay) : undefined;
+    const channelId = known ?? proposed ?? "";
     const request = this.#relays.request(
       relay,
       {
@@ -173,14 +176,16 @@ export class SessionLinks {
       now,
     );
     if (request === undefined) {
+      this.#channelIds.handleRefused(relay, proposed);
       link.askAt = after(now, backoff(1));
       return;
     }
     link.asking = true;
-    this.#asks.set(askKey(relay, request), { bond, link });
+    this.#asks.set(askKey(relay, request), { bond, link, proposed });
   }
 
-  #confirm({ bond, link }: Ask, relay: number, answer: SessionOpenOk, now: Instant) {
+  #confirm(ask: Ask, relay: number, answer: SessionOpenOk, now: Instant) {
+    const { bond } = ask;
     const complaint = complaintAbout(answer, bond.access.service, relay, this.#channelIds);
     const { identity, spki, instance } = answer.connector;
     const { pair } = bond;
@@ -188,7 +193,7 @@ export class SessionLinks {
     if (complaint !== undefined || !samePair) {
       this.close(relay, answer.session, "not what was asked for");
       const reason = complaint ?? `the relay answered with ${identity} of another instance or key`;
-      this.#fail({ bond, link }, relay, reason, false, now);
+      this.#fail(ask, relay, reason, false, now);
       return;
     }
 
@@ -197,7 +202,8 @@ export class SessionLinks {
     if (leg === undefined || path === undefined) return;
     const { channelId: receiveId } = answer;
     this.#tunnels.join(answer.connector, relay, { leg, sendId: path.channel, receiveId });
-    this.#hold(bond, relay, link, answer.session, answer.leaseMs, now);
+    this.#channelIds.handleAnswered(relay, receiveId, ask.proposed);
+    this.#hold(bond, relay, ask.link, answer.session, answer.leaseMs, now);
   }
 
   #hold(bond: Bond, relay: number, link: Link, session: string, leaseMs: number, now: Instant) {
@@ -246,6 +252,8 @@ export interface EndedBond {
 interface Ask {
   readonly bond: Bond;
   readonly link: Link;
+  /** The channel id that goes with it, unless the pair has one. */
+  readonly proposed: string | undefined;
 }
 
 /** Returns what is wrong with a relay's answer, if anything is. */

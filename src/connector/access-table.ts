@@ -8,7 +8,8 @@
  *   session's key, and proves the identity that the session names.
  * - **When the last session of a service ends, its flows are cut in the same step.**
  * - **`FORBIDDEN` and `REVOKED` from any relay** end every session of that key and service.
- * - **A pair without sessions is forgotten** after {@link PAIR_LINGER}, with its tunnel and channels.
+ * - **A pair without sessions is forgotten** after {@link PAIR_LINGER}, with its tunnel and channels,
+ *   and sooner where another needs its place: there are never more pairs than sessions may be.
  */
 import { after, type Duration, type Instant, isDue, ms, seconds } from "../base/time.ts";
 import { describeClose, isViolation } from "../leg/closing.ts";
@@ -32,8 +33,10 @@ import {
   type AgentPair,
   type ConnectorTunnel,
   hasSession,
+  mayEnter,
   NO_USAGE,
   newPair,
+  pairKey,
   type RelayedPath,
   type Session,
   type TunnelOfPair,
@@ -60,6 +63,8 @@ export class AccessTable {
   readonly #byId = new Map<PairId, AgentPair>();
   readonly #byTunnel = new Map<ConnectionHandle, AgentPair>();
   readonly #sessions = new Map<string, Session>();
+  /** Pairs without a session, the one that is for longest first. */
+  readonly #lingering = new Set<AgentPair>();
   readonly #commands: EndpointCommand[] = [];
   readonly #events: ConnectorEvent[] = [];
   readonly #ended: Session[] = [];
@@ -98,12 +103,14 @@ export class AccessTable {
 
   /** Takes an offer that was found acceptable and returns the channel id that leads to this side. */
   accept(relay: number, leg: ConnectionHandle, offer: SessionOffer, now: Instant): string {
-    const pair = this.#pairOf(offer.agent.identity, offer.agent.instance);
+    const key = pairKey(offer.agent);
     const known = this.#sessions.get(keyOf(relay, offer.session));
-    if (known !== undefined && known.pair !== pair) {
+    if (known !== undefined && known.pair.key !== key) {
       this.#end([known], "the relay gave its id to another agent", now);
     }
+    const pair = this.#pairOf(key, offer.agent);
     pair.forgetAt = undefined;
+    this.#lingering.delete(pair);
     const receiveId = pair.paths.get(relay)?.receiveId ?? this.#options.issueChannelId();
     this.#setPath(pair, relay, { leg, sendId: offer.path.channel, receiveId });
 
@@ -285,11 +292,14 @@ export class AccessTable {
     };
   }
 
-  #pairOf(identity: string, instance: string): AgentPair {
-    const key = `${identity} ${instance}`;
+  #pairOf(key: string, { identity, instance }: SessionOffer["agent"]): AgentPair {
     const known = this.#pairs.get(key);
     if (known !== undefined) return known;
 
+    const [idlest] = this.#lingering;
+    if (this.#pairs.size >= this.#options.sessionsMax && idlest !== undefined) {
+      this.#forgetPair(idlest);
+    }
     this.#pairsIssued += 1;
     const pair = newPair(this.#pairsIssued, key, identity, instance);
     this.#pairs.set(key, pair);
@@ -349,8 +359,9 @@ export class AccessTable {
         this.#commands.push({ type: "send-control", connection, frame: notice });
       }
     }
-    if (pair.sessions.size > 0) return;
-    pair.forgetAt ??= after(now, PAIR_LINGER);
+    if (pair.sessions.size > 0 || pair.forgetAt !== undefined) return;
+    pair.forgetAt = after(now, PAIR_LINGER);
+    this.#lingering.add(pair);
     this.#wake(pair.forgetAt);
   }
 
@@ -370,6 +381,7 @@ export class AccessTable {
     for (const { receiveId } of pair.paths.values()) {
       this.#commands.push({ type: "close-channel", channel: receiveId });
     }
+    this.#lingering.delete(pair);
     this.#pairs.delete(pair.key);
     this.#byId.delete(pair.id);
   }
@@ -379,12 +391,6 @@ export class AccessTable {
       if (at !== undefined && (this.#wakeAt === undefined || at < this.#wakeAt)) this.#wakeAt = at;
     }
   }
-}
-
-/** Whether a session of this pair is with the identity and the key that the leaf proves. */
-function mayEnter(pair: AgentPair, { identity, spki }: ProvenPeer): boolean {
-  if (identity.uri !== pair.identity) return false;
-  return [...pair.sessions].some((session) => session.spki === spki);
 }
 
 function keyOf(relay: number, session: string): string {

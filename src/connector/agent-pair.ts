@@ -3,6 +3,7 @@ import type { Instant } from "../base/time.ts";
 import type { ConnectionHandle, PairId } from "../leg/endpoint-port.ts";
 import type { CandidateExchange } from "../p2p/candidate-exchange.ts";
 import type { ProvenPeer } from "../policy/identity.ts";
+import type { PeerDescription } from "../protocol/messages.ts";
 
 export interface AgentPair {
   readonly id: PairId;
@@ -77,4 +78,15 @@ export function usageSince({ pair, service, before }: Session): Usage {
 /** Returns whether the pair may use `service` with this key until the session ends. */
 export function hasSession(pair: AgentPair, spki: string, service: string): boolean {
   return [...pair.sessions].some((it) => it.service === service && it.spki === spki);
+}
+
+/** Whether a session of this pair is with the identity and the key that the leaf proves. */
+export function mayEnter(pair: AgentPair, { identity, spki }: ProvenPeer): boolean {
+  if (identity.uri !== pair.identity) return false;
+  return [...pair.sessions].some((session) => session.spki === spki);
+}
+
+/** Each instance of an identity has a pair of its own. */
+export function pairKey({ identity, instance }: PeerDescription): string {
+  return `${identity} ${instance}`;
 }

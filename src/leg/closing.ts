@@ -1,5 +1,6 @@
 /** What the end of a connection means for the side that dialled or accepted it. */
 import { CloseCode, closeCodeName } from "../protocol/close-codes.ts";
+import { plainText } from "../protocol/plain-text.ts";
 import type { ClosedEvent } from "./endpoint-port.ts";
 
 /** Whether one side would not have the other: a matter of certificates or policy. */
@@ -13,11 +14,12 @@ export function isViolation({ by, application, code }: ClosedEvent): boolean {
 }
 
 /** Returns one line about why a connection ended. */
-export function describeClose({ by, code, application, reason }: ClosedEvent): string {
+export function describeClose({ by, code, application, ...event }: ClosedEvent): string {
   if (by === "idle-timeout") return "nothing was heard for too long";
   if (by === "stateless-reset") return "the peer does not know the connection";
 
   const name = application ? (closeCodeName(code) ?? `code ${code}`) : `QUIC error ${code}`;
+  const reason = plainText(event.reason);
   const who = by === "peer" ? "closed by the peer" : "closed here";
   return reason === "" ? `${who}: ${name}` : `${who}: ${name}, ${reason}`;
 }

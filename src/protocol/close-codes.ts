@@ -20,3 +20,19 @@ export const CLOSE_CODE_NAMES = Object.keys(CloseCode) as readonly CloseCodeName
 export function closeCodeName(code: number): CloseCodeName | undefined {
   return CLOSE_CODE_NAMES.find((name) => CloseCode[name] === code);
 }
+
+/**
+ * Returns what the other peer of a session hears when a peer ends it with `code`. Who is forbidden,
+ * revoked or unproven is the relay's own verdict, and ends more than one session: from a peer it means
+ * no more than that the session is over.
+ */
+export function toldToPeer(code: CloseCodeName): CloseCodeName {
+  return VERDICTS.has(code) ? "NO_ERROR" : code;
+}
+
+const VERDICTS: ReadonlySet<CloseCodeName> = new Set([
+  "PROTOCOL_VIOLATION",
+  "UNAUTHENTICATED",
+  "FORBIDDEN",
+  "REVOKED",
+]);

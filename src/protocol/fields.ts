@@ -21,6 +21,8 @@ import {
   WEIGHT_MAX,
   WEIGHT_MIN,
 } from "./limits.ts";
+import { plainText } from "./plain-text.ts";
+import { canonicalSerial } from "./serial.ts";
 import { SERVICE_NAME_PATTERN } from "./service-name.ts";
 
 export const u32 = z.int().min(0).max(U32_MAX);
@@ -54,7 +56,7 @@ export const software = z
   .string()
   .max(SOFTWARE_CHARS_MAX)
   .regex(/^[ -~]*$/);
-export const reason = z.string().max(REASON_CHARS_MAX);
+export const reason = z.string().max(REASON_CHARS_MAX).overwrite(plainText);
 export const failureCode = z.enum(FAILURE_CODES);
 export const closeCode = z.enum(CLOSE_CODE_NAMES);
 
@@ -94,7 +96,8 @@ export const revocation = z
       z
         .string()
         .max(SERIAL_HEX_CHARS_MAX)
-        .regex(/^(?:[0-9a-f]{2})+$/),
+        .regex(/^(?:[0-9a-f]{2})+$/)
+        .overwrite(canonicalSerial),
     ),
   })
   .refine(

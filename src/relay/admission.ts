@@ -18,7 +18,7 @@ import type { Offers } from "./offers.ts";
 import type { Leg, Peer, PeerTable } from "./peer-table.ts";
 import type { Registration } from "./registration.ts";
 import type { RelayContext } from "./relay-context.ts";
-import type { RelayEvent, RelayInput, RevokedName } from "./relay-values.ts";
+import type { RelayEvent, RelayInput, Revocation } from "./relay-values.ts";
 import type { RevocationLog } from "./revocation-log.ts";
 import type { ServiceLists } from "./service-lists.ts";
 import type { SessionOpenings } from "./session-openings.ts";
@@ -142,9 +142,11 @@ export class Admission {
   }
 
   /** Ends whoever the revocation names. */
-  handleRevoked(name: RevokedName, now: Instant): void {
+  handleRevoked(name: Revocation, now: Instant): void {
     const isMeant = ({ spki, issuer, serial }: ProvenPeer) =>
-      "spki" in name ? spki === name.spki : issuer === name.issuer && serial === name.serial;
+      name.spki === undefined
+        ? issuer === name.issuer && serial === name.serial
+        : spki === name.spki;
     this.#endAll(isMeant, "REVOKED", "the certificate is revoked", now);
   }
 

@@ -2,7 +2,8 @@
  * Offers of sessions to connectors.
  *
  * - **An offer waits for 1 s.** A connector that left one unanswered gets no other until it answers
- *   a PING, and its late answer is closed: the session went elsewhere.
+ *   a PING, and its late answer is closed: the session went elsewhere. Until it says something again
+ *   it is the last to be asked: a PING is answered by its data plane, an offer by the rest of it.
  * - **A replaced leg voids what was asked on it**, and it is asked again; a lost leg fails it.
  *
  * Whoever makes an offer hears of its end exactly once, through `settle`.
@@ -108,6 +109,7 @@ export class Offers {
     const offer = this.#take(connector, request);
     if (offer === undefined) return;
 
+    connector.isMute = true;
     this.#rememberLate(connector, request, offer.terms.session);
     this.#context.event({ type: "offer-unanswered", identity: connector.proven.identity.uri });
     this.#ping(connector, now);
@@ -125,7 +127,13 @@ export class Offers {
     if (connector.stall !== undefined) connector.stall.silent = true;
   }
 
+  /** Whatever it says, it is there. */
+  handleHeard(connector: Peer): void {
+    connector.isMute = false;
+  }
+
   handleLegReplaced(connector: Peer, now: Instant): void {
+    this.handleHeard(connector);
     this.#clearStall(connector);
     for (const { request } of [...connector.offers.values()]) {
       const offer = this.#take(connector, request);

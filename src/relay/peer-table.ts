@@ -44,6 +44,8 @@ export interface Peer {
   registeredAt: Instant | undefined;
   /** Left an offer unanswered: until the deadline passes and the PING was not found silent. */
   stall: { readonly deadline: Deadline; silent: boolean } | undefined;
+  /** Left its last offer unanswered and has said nothing since: others are asked first. */
+  isMute: boolean;
   nextRequest: number;
   readonly sessions: Set<Session>;
   readonly channels: Map<string, Channel>;
@@ -116,6 +118,7 @@ export class PeerTable {
       lostDeadline: undefined,
       registeredAt: undefined,
       stall: undefined,
+      isMute: false,
       nextRequest: 1,
       sessions: new Set(),
       channels: new Map(),

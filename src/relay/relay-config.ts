@@ -25,6 +25,7 @@ import {
   SERVICES_PER_CONNECTOR_MAX,
   SESSIONS_PER_AGENT_MAX,
 } from "../protocol/limits.ts";
+import { canonicalSerial } from "../protocol/serial.ts";
 
 const listenAddress = listenAddressField("0.0.0.0:4433");
 
@@ -64,7 +65,7 @@ const revocation = z.union([
   z.strictObject({
     /** DER of the issuer's name. */
     issuer: hexOctets(ISSUER_HEX_CHARS_MAX),
-    serial: hexOctets(SERIAL_HEX_CHARS_MAX),
+    serial: hexOctets(SERIAL_HEX_CHARS_MAX).overwrite(canonicalSerial),
   }),
 ]);
 

@@ -15,6 +15,7 @@ import { type Instant, instant } from "../base/time.ts";
 import type { PolicyTable } from "../policy/engine.ts";
 import { PolicyEngine } from "../policy/engine.ts";
 import type { IdentityConfig } from "../policy/identity.ts";
+import { toldToPeer } from "../protocol/close-codes.ts";
 import { decodeLegMessage } from "../protocol/control-codec.ts";
 import {
   CONTROL_FRAME_BYTES_BEFORE_ADMISSION_MAX,
@@ -278,6 +279,7 @@ export class RelayState implements StateMachine<RelayInput, RelayOutput> {
   }
 
   #handleMessage(leg: Leg, peer: Peer, message: DecodedLegMessage, now: Instant): void {
+    this.#offers.handleHeard(peer);
     switch (message.type) {
       case "unknown-request":
         this.#context.fail(leg, message.request, "unsupported");
@@ -328,7 +330,7 @@ export class RelayState implements StateMachine<RelayInput, RelayOutput> {
   #handleSessionClose(peer: Peer, { session: id, code, reason }: SessionClose): void {
     const session = this.#sessions.get(id);
     if (session === undefined || (session.agent !== peer && session.connector !== peer)) return;
-    this.#sessions.end(session, code, reason, peer);
+    this.#sessions.end(session, toldToPeer(code), reason, peer);
   }
 
   #handleRevoke({ name }: Extract<RelayInput, { readonly type: "revoke" }>, now: Instant): void {
@@ -340,7 +342,7 @@ export class RelayState implements StateMachine<RelayInput, RelayOutput> {
       if (peer.proven.identity.role !== "connector") continue;
       this.#context.send(peer, { type: "revoked", ...revocation });
     }
-    this.#admission.handleRevoked(name, now);
+    this.#admission.handleRevoked(revocation, now);
   }
 
   #handleConfigure(

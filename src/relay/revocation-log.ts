@@ -3,6 +3,7 @@
  *
  * The log only grows: a key that was revoked stays so. Connectors say how far they have read.
  */
+import { canonicalSerial } from "../protocol/serial.ts";
 import type { Revocation, RevokedName } from "./relay-values.ts";
 
 export class RevocationLog {
@@ -12,8 +13,8 @@ export class RevocationLog {
 
   /** @param entries as they were remembered, in order. */
   constructor(entries: readonly Revocation[]) {
-    this.#entries = [...entries];
-    for (const entry of entries) this.#index(entry);
+    this.#entries = entries.map((entry) => spelled(entry));
+    for (const entry of this.#entries) this.#index(entry);
   }
 
   /** Adds a revocation, or returns `undefined` for one that is there. */
@@ -21,7 +22,7 @@ export class RevocationLog {
     if (this.covers(name)) return undefined;
 
     const sequence = (this.#entries.at(-1)?.sequence ?? 0) + 1;
-    const revocation: Revocation = { sequence, ...name };
+    const revocation = spelled<Revocation>({ sequence, ...name });
     this.#entries.push(revocation);
     this.#index(revocation);
     return revocation;
@@ -33,7 +34,7 @@ export class RevocationLog {
     readonly issuer?: string;
     readonly serial?: string;
   }): boolean {
-    const { spki, issuer, serial } = name;
+    const { spki, issuer, serial } = spelled(name);
     return (
       (spki !== undefined && this.#spkis.has(spki)) ||
       (issuer !== undefined && this.#certificates.has(`${issuer} ${serial}`))
@@ -50,4 +51,10 @@ export class RevocationLog {
     if (spki !== undefined) this.#spkis.add(spki);
     if (issuer !== undefined) this.#certificates.add(`${issuer} ${serial}`);
   }
+}
+
+/** A store of an earlier version may have a serial as the operator wrote it. */
+function spelled<Name extends { readonly serial?: string }>(name: Name): Name {
+  const { serial } = name;
+  return serial === undefined ? name : { ...name, serial: canonicalSerial(serial) };
 }

@@ -292,9 +292,11 @@ export class SessionOpenings {
       );
   }
 
-  /** One that the agent has a channel with needs no other tunnel; else by weight. */
+  /** One that the agent has a channel with needs no other tunnel; else by weight; mute ones last. */
   #choose(opening: Opening): Peer | undefined {
-    const candidates = this.#candidates(opening);
+    const all = this.#candidates(opening);
+    const speaking = all.filter(({ isMute }) => !isMute);
+    const candidates = speaking.length > 0 ? speaking : all;
     const near = candidates.find(({ key }) => opening.agent.channels.has(key));
     if (near !== undefined) return near;
 

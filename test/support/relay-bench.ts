@@ -191,6 +191,12 @@ export class BenchLeg {
     this.send({ type: "session-offer-ok", request, channelId });
   }
 
+  /** Does not take the offer that came last. */
+  refuse(): void {
+    const { request } = this.last("session-offer");
+    this.send({ type: "failed", request, code: "refused", reason: "" });
+  }
+
   /** What was sent to this leg, of one type. */
   got<Type extends LegMessage["type"]>(type: Type): Extract<LegMessage, { type: Type }>[] {
     return this.messages().filter(

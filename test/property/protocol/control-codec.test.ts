@@ -8,6 +8,7 @@ import {
 } from "../../../src/protocol/control-codec.ts";
 import { scanJson } from "../../../src/protocol/json-scan.ts";
 import type { LegMessage, TunnelMessage } from "../../../src/protocol/messages.ts";
+import { plainText } from "../../../src/protocol/plain-text.ts";
 import { runs } from "../../support/property-runs.ts";
 import LEG_VECTORS from "../../vectors/control-leg.json" with { type: "json" };
 import TUNNEL_VECTORS from "../../vectors/control-tunnel.json" with { type: "json" };
@@ -72,6 +73,26 @@ describe("the control codec", () => {
       }),
       runs(500),
     );
+  });
+});
+
+describe("what a peer says in words", () => {
+  test("is shown as one line of as many characters, whatever it is", () => {
+    fc.assert(
+      fc.property(fc.string({ unit: "binary" }), (text) => {
+        const shown = plainText(text);
+        expect(shown).not.toMatch(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/u);
+        expect([...shown]).toHaveLength([...text].length);
+        expect(plainText(shown)).toBe(shown);
+      }),
+      runs(1000),
+    );
+  });
+
+  test("is shown as it is when it is plain", () => {
+    for (const text of ["", "not now, thank you", "Grüße 🙂 — ١٢", "[2J"]) {
+      expect(plainText(text)).toBe(text);
+    }
   });
 });
 

@@ -2,6 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { ms } from "../../../src/base/time.ts";
+import { CLOSE_CODE_NAMES } from "../../../src/protocol/close-codes.ts";
 import { decodeLegMessage, encodeControl } from "../../../src/protocol/control-codec.ts";
 import type { LegMessage } from "../../../src/protocol/messages.ts";
 import type { HowClosed, RelayOutput } from "../../../src/relay/relay-values.ts";
@@ -9,6 +10,8 @@ import { runs } from "../../support/property-runs.ts";
 import { agentLeaf, type BenchLeg, connectorLeaf, RelayBench } from "../../support/relay-bench.ts";
 
 const SERVICES = ["echo", "web"];
+/** What one peer may say to the other about the end of a session. */
+const SAYABLE = ["NO_ERROR", "SHUTTING_DOWN", "LIMIT_EXCEEDED", "INTERNAL", "IDLE", "SUPERSEDED"];
 /** Of a rule that comes and goes. */
 const DENY = { id: "no", effect: "deny", identities: ["*/alice"], services: ["echo"] } as const;
 const IDENTITIES = { trustDomains: ["corp.example"], spiffe: new Map(), identities: new Map() };
@@ -70,7 +73,16 @@ function step() {
         at: fc.nat(5),
       }),
     },
-    { weight: 2, arbitrary: fc.record({ do: fc.constant("close" as const), who, at: fc.nat(5) }) },
+    {
+      weight: 2,
+      arbitrary: fc.record({
+        do: fc.constant("close" as const),
+        who,
+        at: fc.nat(5),
+        code: fc.constantFrom(...CLOSE_CODE_NAMES),
+        reason: fc.string({ unit: "binary", maxLength: 120 }),
+      }),
+    },
     {
       weight: 3,
       arbitrary: fc.record({
@@ -181,7 +193,7 @@ class World {
     if (step.do === "register") leg.register(step.services);
     else if (step.do === "open") this.#open(leg, step.service, step.named);
     else if (step.do === "answer") this.#answer(leg, step.accept, step.at);
-    else if (step.do === "close") this.#close(leg, step.at);
+    else if (step.do === "close") this.#close(leg, step);
     else if (step.do === "end") this.#end(leg, step.how);
     else this.#bench.feed({ type: "leg-silent", connection: leg.connection });
   }
@@ -201,11 +213,18 @@ class World {
     else leg.send({ type: "failed", request, code: "refused", reason: "" });
   }
 
-  #close(leg: BenchLeg, at: number): void {
+  #close(leg: BenchLeg, { at, code, reason }: Extract<Step, { do: "close" }>): void {
     const ids = [...leg.got("session-offer"), ...leg.got("session-open-ok")];
     const session = ids.at(-1 - at)?.session;
-    if (session !== undefined) {
-      leg.send({ type: "session-close", session, code: "NO_ERROR", reason: "" });
+    if (session === undefined) return;
+
+    const before = this.#bench.outputs.length;
+    leg.send({ type: "session-close", session, code, reason });
+    for (const output of this.#bench.outputs.slice(before)) {
+      if (output.type === "send" && output.message.type === "session-close") {
+        expect(SAYABLE).toContain(output.message.code);
+        expect(output.message.reason).not.toMatch(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/u);
+      }
     }
   }
 

@@ -1,6 +1,5 @@
 /** What an agent keeps of its relays' lists and of what it used, up to the limits. */
 import { describe, expect, test } from "bun:test";
-import { CHANNEL_IDS_REMEMBERED_MAX, ChannelIds } from "../../../src/agent/channel-ids.ts";
 import { ServiceCatalog } from "../../../src/agent/service-catalog.ts";
 import { WARM_SERVICES_MAX, WarmServices } from "../../../src/agent/warm-services.ts";
 import type { Services } from "../../../src/protocol/messages.ts";
@@ -79,21 +78,6 @@ describe("warm services", () => {
     const all = Array.from({ length: WARM_SERVICES_MAX + 1 }, (_, index) => `s${index}`);
 
     expect(new WarmServices(all).all).toEqual(all.slice(1));
-  });
-});
-
-describe("channel ids", () => {
-  test("are known by relay until too many others were issued", () => {
-    let issued = 0;
-    const ids = new ChannelIds(() => String(issued++));
-    const first = ids.issue(0);
-
-    expect(ids.isOurs(0, first)).toBe(true);
-    expect(ids.isOurs(1, first)).toBe(false);
-    for (let count = 1; count < CHANNEL_IDS_REMEMBERED_MAX; count++) ids.issue(0);
-    expect(ids.isOurs(0, first)).toBe(true);
-    ids.issue(0);
-    expect(ids.isOurs(0, first)).toBe(false);
   });
 });
 

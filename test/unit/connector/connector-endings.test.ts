@@ -2,6 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { CloseCode } from "../../../src/protocol/close-codes.ts";
 import {
+  agent,
   ConnectorBench,
   commands,
   legMessages,
@@ -89,6 +90,26 @@ describe("the end of a session", () => {
     expect(commands(caused, "close-channel")).toEqual([
       { type: "close-channel", channel: path?.receiveId ?? "" },
     ]);
+  });
+
+  test("a relay that hands one session on and on holds no more pairs than sessions may be", () => {
+    const connector = new ConnectorBench({ sessionsMax: 2 }).ready().served();
+    const { length: before } = connector.outputs;
+
+    for (let index = 0; index < 9; index++) {
+      const instance = index.toString(16).repeat(32);
+      connector.offer({ session: "e".repeat(32), agent: agent({ instance }) });
+    }
+
+    const caused = connector.outputs.slice(before);
+    expect(legMessages(caused, connector.leg()).map(({ type }) => type)).toEqual(
+      Array(9).fill("session-offer-ok"),
+    );
+    expect(commands(caused, "open-relayed-path")).toHaveLength(9);
+    expect(commands(caused, "close-channel")).toHaveLength(8);
+    // The pair that is served has a session and keeps its place.
+    expect(commands(caused, "close-connection")).toEqual([]);
+    expect(commands(caused, "revoke")).toEqual([]);
   });
 
   test("a session in time keeps the pair", () => {

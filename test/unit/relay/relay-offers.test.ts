@@ -45,27 +45,49 @@ describe("offers to connectors", () => {
     agent.open("echo");
     bench.advance(seconds(1));
     expect(bench.outputs).toContainEqual({ type: "ping-leg", connection: one.connection });
-    two.send({
-      type: "failed",
-      request: two.last("session-offer").request,
-      code: "refused",
-      reason: "",
-    });
+    two.refuse();
     bench.feed({ type: "leg-silent", connection: one.connection });
 
     agent.open("echo");
     expect(one.got("session-offer")).toHaveLength(1);
-    two.send({
-      type: "failed",
-      request: two.last("session-offer").request,
-      code: "refused",
-      reason: "",
-    });
+    two.refuse();
 
     // The next PING is not found silent.
     bench.advance(seconds(4));
     agent.open("echo");
+    two.refuse();
     expect(one.got("session-offer")).toHaveLength(2);
+  });
+
+  test("a connector that left its last offer unanswered is asked last, PING or not", () => {
+    const { one, two, bench } = openWithTwo();
+    const [bob, carol] = [bench.agent("bob", ["echo"]), bench.agent("carol", ["echo"])];
+    bob.open("echo");
+    bench.advance(seconds(1));
+    two.accept();
+    bench.advance(seconds(10));
+
+    carol.open("echo");
+    const first = [one.got("session-offer").length, two.got("session-offer").length];
+    bench.advance(seconds(1));
+
+    expect(first).toEqual([1, 2]);
+    expect(one.got("session-offer")).toHaveLength(2);
+  });
+
+  test("it is asked as before once it says anything", () => {
+    const { one, two, bench } = openWithTwo();
+    const [bob, carol] = [bench.agent("bob", ["echo"]), bench.agent("carol", ["echo"])];
+    bob.open("echo");
+    bench.advance(seconds(1));
+    two.accept();
+    bench.advance(seconds(10));
+
+    one.accept();
+    carol.open("echo");
+
+    expect(one.got("session-offer")).toHaveLength(2);
+    expect(two.got("session-offer")).toHaveLength(1);
   });
 
   test("a request is offered three times at most", () => {
@@ -106,12 +128,7 @@ describe("offers to connectors", () => {
     const { agent, one, two } = openWithTwo();
 
     agent.open("echo", { avoid: [one.instance] });
-    two.send({
-      type: "failed",
-      request: two.last("session-offer").request,
-      code: "refused",
-      reason: "",
-    });
+    two.refuse();
 
     expect(one.got("session-offer")).toEqual([]);
     expect(agent.last("failed").code).toBe("refused");

@@ -83,6 +83,25 @@ describe("revocation", () => {
     expect(bench.dial(ALICE, HOME).closeCode).toBe("REVOKED");
   });
 
+  test("of a certificate holds however many zeros its serial is written with", () => {
+    const { bench, agent, connector } = pair();
+    const { issuer, serial } = ALICE;
+
+    bench.feed({ type: "revoke", name: { issuer, serial: `0000${serial}` } });
+    bench.feed({ type: "revoke", name: { issuer, serial: `00${serial}` } });
+
+    expect(agent.closeCode).toBe("REVOKED");
+    expect(connector.got("revoked")).toEqual([{ type: "revoked", sequence: 1, issuer, serial }]);
+    expect(bench.join(ALICE).closeCode).toBe("REVOKED");
+  });
+
+  test("that a store remembers with leading zeros holds", () => {
+    const { issuer, serial } = ALICE;
+    const revocations = [{ sequence: 1, issuer, serial: `00${serial}` }];
+
+    expect(new RelayBench({ revocations }).join(ALICE).closeCode).toBe("REVOKED");
+  });
+
   test("of what is revoked already is no news", () => {
     const bench = new RelayBench({ revocations: [{ sequence: 4, spki: ALICE.spkiSha256 }] });
 

@@ -201,6 +201,22 @@ describe("the life of a session", () => {
     expect(connector.got("session-renew")).toHaveLength(1);
   });
 
+  test.each([
+    { code: "FORBIDDEN", told: "NO_ERROR" },
+    { code: "REVOKED", told: "NO_ERROR" },
+    { code: "UNAUTHENTICATED", told: "NO_ERROR" },
+    { code: "PROTOCOL_VIOLATION", told: "NO_ERROR" },
+    { code: "LIMIT_EXCEEDED", told: "LIMIT_EXCEEDED" },
+    { code: "SHUTTING_DOWN", told: "SHUTTING_DOWN" },
+  ] as const)("that a peer ends with $code ends for the other with $told", ({ code, told }) => {
+    const { agent, connector, session } = open();
+
+    connector.send({ type: "session-close", session, code, reason: "a\n\u001b[2Jb" });
+
+    const reason = "a\ufffd\ufffd[2Jb";
+    expect(agent.last("session-close")).toMatchObject({ session, code: told, reason });
+  });
+
   test.each(["agent", "connector"] as const)(
     "ends when its %s closes it, and the other hears",
     (who) => {

@@ -70,7 +70,7 @@ pub enum Command {
         to: ConnectionHandle,
     },
     /// Agent, connector: a relayed path of a pair. Opening one whose `receive_id` exists replaces the
-    /// rest of it.
+    /// rest of it; another pair loses it.
     OpenRelayedPath {
         /// Whose path.
         pair: PairId,

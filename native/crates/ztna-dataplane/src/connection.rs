@@ -11,7 +11,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::buffer_count::Meter;
-use crate::control_frame::{FrameReader, write_frame};
+use crate::control_frame::{FrameReader, LENGTH_BYTES, write_frame};
+use crate::endpoint::RestOrder;
 use crate::event::{ClosedBy, ConnectionKind};
 use crate::flow::reassembly::Reassembler;
 use crate::id::{ConnectionHandle, PairId, WireId};
@@ -38,8 +39,8 @@ const ACKNOWLEDGE_PACKETS: u32 = 8;
 /// A close must fit into one packet, whatever its reason.
 const CLOSE_REASON_BYTES_MAX: usize = 256;
 
-/// A control frame's body that waits for its stream, in all.
-const CONTROL_BACKLOG_BYTES_MAX: usize = 1 << 20;
+/// Octets of control frames that wait for their stream.
+pub(crate) const CONTROL_BACKLOG_BYTES_MAX: usize = 1 << 20;
 
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -126,6 +127,10 @@ pub(crate) struct Tunnel {
     pub(crate) flows: BTreeMap<u64, usize>,
     /// Of `flows`, those of kind UDP and echo.
     pub(crate) datagram_flows: usize,
+    /// Those of them that may make room for others.
+    pub(crate) resting: RestOrder,
+    /// Connector: flow key by stream id of those that wait for a grant.
+    pub(crate) held: BTreeMap<u64, usize>,
     /// The next stream that the agent opens.
     pub(crate) next_stream: u64,
     /// DATAGRAM payloads that wait for room in quiche, oldest first.
@@ -168,9 +173,9 @@ pub(crate) struct EarlyDatagrams {
 }
 
 impl EarlyDatagrams {
-    const COUNT_MAX: usize = 64;
-    const BYTES_MAX: usize = 65_536;
-    const WAIT: Duration = Duration::from_secs(1);
+    pub(crate) const COUNT_MAX: usize = 64;
+    pub(crate) const BYTES_MAX: usize = 65_536;
+    pub(crate) const WAIT: Duration = Duration::from_secs(1);
 
     /// Keeps a datagram for `stream`; returns whether there was room.
     pub(crate) fn hold(&mut self, stream: u64, octets: Vec<u8>, now: Instant) -> bool {
@@ -184,7 +189,8 @@ impl EarlyDatagrams {
     }
 
     /// Removes and returns what is held for `stream`, oldest first.
-    pub(crate) fn take(&mut self, stream: u64) -> Vec<Vec<u8>> {
+    pub(crate) fn take(&mut self, stream: u64, now: Instant) -> Vec<Vec<u8>> {
+        self.expire(now);
         let mut taken = Vec::new();
         self.held.retain_mut(|(_, of, octets)| {
             if *of != stream {
@@ -270,10 +276,11 @@ impl Connection {
 
     /// Queues one control frame; returns false when the peer reads so slowly that it must be closed.
     pub(crate) fn queue_control(&mut self, body: &[u8]) -> bool {
-        if self.control_out.len() + body.len() > CONTROL_BACKLOG_BYTES_MAX {
+        let frame_bytes = LENGTH_BYTES + body.len();
+        if self.control_out.len() + frame_bytes > CONTROL_BACKLOG_BYTES_MAX {
             return false;
         }
-        let mut frame = Vec::with_capacity(body.len() + 4);
+        let mut frame = Vec::with_capacity(frame_bytes);
         if write_frame(body, &mut frame).is_err() {
             return false;
         }
@@ -340,6 +347,8 @@ impl Tunnel {
             grants: Vec::new(),
             flows: BTreeMap::new(),
             datagram_flows: 0,
+            resting: RestOrder::default(),
+            held: BTreeMap::new(),
             next_stream: 4,
             outgoing: VecDeque::new(),
             outgoing_late: 0,

@@ -20,7 +20,7 @@ pub(crate) const BODY_BYTES_MAX: usize = 65_536;
 pub(crate) const BODY_BYTES_BEFORE_ADMISSION_MAX: usize = 16_384;
 
 /// Octets of the length.
-const LENGTH_BYTES: usize = 4;
+pub(crate) const LENGTH_BYTES: usize = 4;
 
 /// Why octets are not a control frame.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]

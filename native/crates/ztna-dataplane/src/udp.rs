@@ -4,6 +4,7 @@
 //! A full socket buffer keeps the train that did not fit and stops its producers until the socket is
 //! writable; every other error drops the train, counted by kind.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 
@@ -21,6 +22,8 @@ const SOCKET_BUFFER_BYTES: usize = 7 << 20;
 /// Messages a receive call; each holds a whole GRO train.
 pub(crate) const RECV_BATCH: usize = 16;
 const TRAIN_BYTES_MAX: usize = 65_536;
+/// A train, and the one packet that its sender had built behind it.
+const KEPT_MAX: usize = 2;
 
 /// Buffers that one receive call fills.
 pub(crate) struct RecvBuffers {
@@ -76,7 +79,8 @@ pub(crate) struct UdpPort {
     /// Readiness is told once: it holds until the socket was read empty.
     pub(crate) readable: bool,
     state: UdpSocketState,
-    kept: Option<Kept>,
+    /// In the order in which they go when the socket is writable.
+    kept: VecDeque<Kept>,
 }
 
 struct Kept {
@@ -120,7 +124,7 @@ impl UdpPort {
             counters: UdpCounters::default(),
             readable: true,
             state,
-            kept: None,
+            kept: VecDeque::new(),
         })
     }
 
@@ -142,8 +146,8 @@ impl UdpPort {
     }
 
     /// Returns whether a train waits for the socket to become writable.
-    pub(crate) const fn is_blocked(&self) -> bool {
-        self.kept.is_some()
+    pub(crate) fn is_blocked(&self) -> bool {
+        !self.kept.is_empty()
     }
 
     /// Sends `octets` as packets of `segment` octets, the last one perhaps shorter.
@@ -158,7 +162,7 @@ impl UdpPort {
         if octets.is_empty() {
             return SendOutcome::Sent;
         }
-        if self.kept.is_some() {
+        if self.is_blocked() {
             self.counters.send_blocked += 1;
             return SendOutcome::Dropped;
         }
@@ -171,7 +175,7 @@ impl UdpPort {
                 SendOutcome::Sent | SendOutcome::Dropped => rest = after,
                 SendOutcome::Blocked => {
                     let octets = rest.to_vec();
-                    self.kept = Some(Kept { destination, src_ip, segment, ecn, octets });
+                    self.kept.push_back(Kept { destination, src_ip, segment, ecn, octets });
                     return SendOutcome::Blocked;
                 }
             }
@@ -179,11 +183,33 @@ impl UdpPort {
         SendOutcome::Sent
     }
 
+    /// Sends one packet that was built behind a train: it is kept where the train is.
+    pub(crate) fn send_behind(
+        &mut self,
+        destination: SocketAddr,
+        src_ip: Option<IpAddr>,
+        packet: &[u8],
+    ) -> SendOutcome {
+        if !self.is_blocked() || self.kept.len() >= KEPT_MAX {
+            return self.send(destination, src_ip, packet, packet.len(), None);
+        }
+        let (segment, octets) = (packet.len(), packet.to_vec());
+        self.kept.push_back(Kept { destination, src_ip, segment, ecn: None, octets });
+        SendOutcome::Blocked
+    }
+
     /// Sends what was kept; returns whether the socket takes more.
     pub(crate) fn resume(&mut self) -> bool {
-        let Some(kept) = self.kept.take() else { return true };
-        self.send(kept.destination, kept.src_ip, &kept.octets, kept.segment, kept.ecn)
-            != SendOutcome::Blocked
+        while let Some(kept) = self.kept.pop_front() {
+            let behind = std::mem::take(&mut self.kept);
+            let Kept { destination, src_ip, segment, ecn, octets } = kept;
+            let outcome = self.send(destination, src_ip, &octets, segment, ecn);
+            self.kept.extend(behind);
+            if outcome == SendOutcome::Blocked {
+                return false;
+            }
+        }
+        true
     }
 
     fn send_train(

@@ -234,6 +234,7 @@ impl Plane {
         header.write(&mut flow.up.preface);
         flow.up.preface.append(&mut flow.eager);
         let held = std::mem::take(&mut flow.held);
+        self.note_resting(key);
         self.want_sweep(now);
         self.flows.mark(key);
         self.mark_dirty(tunnel_key);

@@ -232,6 +232,11 @@ impl Plane {
             return self.warn("relayed path not opened", format!("leg {} is gone", leg.0));
         };
         let channel = PairChannel { leg, port: at.port, relay: at.remote, send_id, receive_id };
+        if let Some(Target::Channel(other)) = self.ids.get(&receive_id).copied()
+            && other != pair
+        {
+            self.forget_channel(other, receive_id, now);
+        }
         let entry = self.pairs.entry(pair).or_default();
         match entry.channels.iter_mut().find(|it| it.receive_id == receive_id) {
             Some(existing) => *existing = channel,
@@ -252,8 +257,13 @@ impl Plane {
         self.shared.release_id(channel);
         let Some(Target::Channel(pair)) = self.ids.get(&channel).copied() else { return };
         self.ids.remove(&channel);
+        self.forget_channel(pair, channel, now);
+    }
+
+    /// Takes a relayed path from a pair and its tunnels.
+    fn forget_channel(&mut self, pair: PairId, receive_id: WireId, now: Instant) {
         if let Some(entry) = self.pairs.get_mut(&pair) {
-            entry.channels.retain(|it| it.receive_id != channel);
+            entry.channels.retain(|it| it.receive_id != receive_id);
             if entry.channels.is_empty() && entry.tunnels.is_empty() {
                 self.pairs.remove(&pair);
             }

@@ -21,11 +21,11 @@ use super::flows::{Flow, FlowTable, Local, Stage};
 use super::plane::Plane;
 
 /// A header is complete within this.
-const HEADER_WAIT: Duration = Duration::from_secs(5);
+pub(super) const HEADER_WAIT: Duration = Duration::from_secs(5);
 /// Headers of a service whose `open` is not judged yet wait this long.
-const HELD_WAIT: Duration = Duration::from_secs(1);
+pub(super) const HELD_WAIT: Duration = Duration::from_secs(1);
 /// Headers that wait so in one tunnel.
-const HELD_MAX: usize = 256;
+pub(super) const HELD_MAX: usize = 256;
 /// All addresses of a backend together have this long.
 const CONNECT_WAIT: Duration = Duration::from_secs(10);
 
@@ -122,21 +122,30 @@ impl Plane {
 
     /// Ends the datagram flow of `key`'s tunnel that rested longest; returns whether there was one.
     pub(super) fn evict_datagram_flow(&mut self, key: usize, now: Instant) -> bool {
-        let Some(tunnel) = self.tunnel_of_flow(key) else { return false };
-        let others: Vec<usize> = tunnel.flows.values().copied().filter(|it| *it != key).collect();
-        let oldest = others
-            .into_iter()
-            .filter_map(|key| self.flows.slab.get(key).map(|flow| (key, flow)))
-            .filter(|(_, flow)| {
-                // One that still waits for its answer has sent and may be evicted too.
-                flow.kind != FlowKind::Tcp && matches!(flow.stage, Stage::Open | Stage::Opening)
-            })
-            .min_by_key(|(_, flow)| flow.last_used)
-            .map(|(key, _)| key);
+        let Some(tunnel) = self.flows.slab.get(key).and_then(|flow| flow.tunnel) else {
+            return false;
+        };
+        let connection = self.connections.get_mut(tunnel);
+        let Some(tunnel) = connection.and_then(|it| it.tunnel_mut()) else { return false };
+        let flows = &self.flows.slab;
+        let oldest = tunnel.resting.longest(|it| flows.get(it).map_or(now, |flow| flow.last_used));
         if let Some(oldest) = oldest {
             self.fail_flow(oldest, StreamError::Idle, now);
         }
         oldest.is_some()
+    }
+
+    /// Lets a datagram flow be the one that makes room for another. One that waits for its answer at
+    /// the agent has sent, and is among them.
+    pub(super) fn note_resting(&mut self, key: usize) {
+        let Some(flow) = self.flows.slab.get(key).filter(|flow| flow.kind != FlowKind::Tcp) else {
+            return;
+        };
+        let (tunnel, last_used) = (flow.tunnel, flow.last_used);
+        let connection = tunnel.and_then(|it| self.connections.get_mut(it));
+        if let Some(tunnel) = connection.and_then(|it| it.tunnel_mut()) {
+            tunnel.resting.insert(key, last_used);
+        }
     }
 
     fn tunnel_of_flow(&mut self, key: usize) -> Option<&mut Tunnel> {
@@ -149,25 +158,23 @@ impl Plane {
         let Some(flow) = self.flows.slab.get(key) else { return };
         let service = Rc::clone(&flow.service);
         let was_held = flow.stage == Stage::Held;
-        let (kind, port) = (flow.kind, flow.port);
+        let (kind, port, stream) = (flow.kind, flow.port, flow.up.stream);
         let Some(tunnel) = self.tunnel_of_flow(key) else { return };
         if !tunnel.is_granted(&service) {
             if was_held {
                 return;
             }
-            let streams: Vec<usize> = tunnel.flows.values().copied().collect();
-            let held = streams
-                .into_iter()
-                .filter(|it| self.flows.slab.get(*it).is_some_and(|flow| flow.stage == Stage::Held))
-                .count();
-            if held >= HELD_MAX {
-                self.refuse_flow(key, FlowAnswer::NotAvailable);
-            } else if let Some(flow) = self.flows.slab.get_mut(key) {
+            if tunnel.held.len() >= HELD_MAX {
+                return self.refuse_flow(key, FlowAnswer::NotAvailable);
+            }
+            tunnel.held.insert(stream, key);
+            if let Some(flow) = self.flows.slab.get_mut(key) {
                 flow.stage = Stage::Held;
                 flow.deadline = Some(now + HELD_WAIT);
             }
             return;
         }
+        tunnel.held.remove(&stream);
 
         match self.connect_backend(key, &service, kind, port, now) {
             Ok(()) => {}
@@ -254,6 +261,7 @@ impl Plane {
         flow.up.preface = vec![FlowAnswer::Connected.octet()];
         let (stream, tunnel) = (flow.up.stream, flow.tunnel);
         self.flows.mark(key);
+        self.note_resting(key);
         self.report_opened(key);
         if let Some(tunnel) = tunnel {
             self.deliver_early(tunnel, stream, now);
@@ -290,12 +298,10 @@ impl Plane {
             .connections
             .get(tunnel)
             .and_then(|connection| connection.tunnel())
-            .map(|it| it.flows.values().copied().collect())
+            .map(|it| it.held.values().copied().collect())
             .unwrap_or_default();
         for key in keys {
-            if self.flows.slab.get(key).is_some_and(|flow| flow.stage == Stage::Held) {
-                self.judge_flow(key, now);
-            }
+            self.judge_flow(key, now);
         }
     }
 }

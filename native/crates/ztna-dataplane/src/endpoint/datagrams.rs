@@ -123,7 +123,7 @@ impl Plane {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let Some(tunnel) = connection.tunnel_mut() else { return };
         let Some(flow) = tunnel.flows.get(&stream).copied() else { return };
-        for octets in tunnel.early.take(stream) {
+        for octets in tunnel.early.take(stream, now) {
             self.deliver(flow, &octets, now);
         }
     }

@@ -209,12 +209,13 @@ impl Plane {
         let tunnel = flow.tunnel.and_then(|tunnel| self.connections.get_mut(tunnel));
         let Some(connection) = tunnel else { return };
         let handle = connection.handle;
-        if let Some(tunnel) = connection.tunnel_mut()
-            && tunnel.flows.remove(&flow.up.stream).is_some()
-            && flow.kind != FlowKind::Tcp
-        {
-            tunnel.datagram_flows -= 1;
-            tunnel.reassembler.end_flow(flow.up.stream / 4);
+        if let Some(tunnel) = connection.tunnel_mut() {
+            tunnel.held.remove(&flow.up.stream);
+            tunnel.resting.remove(key);
+            if tunnel.flows.remove(&flow.up.stream).is_some() && flow.kind != FlowKind::Tcp {
+                tunnel.datagram_flows -= 1;
+                tunnel.reassembler.end_flow(flow.up.stream / 4);
+            }
         }
         if matches!(flow.stage, Stage::Open) {
             let report = report_of(handle, &flow, FlowChange::Closed(code), at_connector);

@@ -73,6 +73,7 @@ impl Plane {
             None => (port, None),
         };
         if let (Some(port), Some(octets)) = (self.ports.get_mut(port), train.get(run.octets)) {
+            // A full socket keeps one run; those behind it are lost as in any full queue, and counted.
             port.send(run.destination, src_ip, octets, stride, meta.ecn);
         }
     }

@@ -23,10 +23,14 @@ mod pressure;
 mod pump;
 mod queue;
 mod receive;
+mod rest_order;
 mod snapshot;
 mod timers;
 mod transmit;
 mod turn;
+
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -42,6 +46,7 @@ use crate::event::Event;
 use crate::id::{ConnectionHandle, WireId};
 use plane::{Plane, WAKE};
 use queue::Shared;
+pub(crate) use rest_order::RestOrder;
 
 /// A running data plane.
 pub struct Endpoint {

@@ -145,7 +145,7 @@ impl Plane {
                 let end = train.length + train.carry;
                 let octets = self.train.get(train.length..end).unwrap_or_default();
                 if let Some(port) = self.ports.get_mut(route.port) {
-                    port.send(route.remote, None, octets, octets.len(), None);
+                    port.send_behind(route.remote, None, octets);
                 }
                 self.note_carried(key, &route, train.length..end, now);
             }

@@ -32,6 +32,25 @@ fn a_train_that_does_not_fit_is_kept_and_goes_before_any_other() {
 }
 
 #[test]
+fn a_packet_that_was_built_behind_a_kept_train_goes_behind_it() {
+    let (mut port, mut far, filled) = full_port();
+    let nowhere = "127.0.0.1:9".parse().unwrap();
+    assert_eq!(send(&mut port, b"train"), SendOutcome::Blocked);
+
+    assert_eq!(port.send_behind(nowhere, None, b"behind"), SendOutcome::Blocked);
+    assert_eq!(port.send_behind(nowhere, None, b"dropped"), SendOutcome::Dropped);
+
+    assert!(!port.resume(), "the socket is still full");
+    far.read_exact(&mut vec![0; filled]).unwrap();
+    assert!(port.resume());
+    assert_eq!(port.send_behind(nowhere, None, b"last"), SendOutcome::Sent);
+    let mut octets = [0; 15];
+    far.read_exact(&mut octets).unwrap();
+    assert_eq!(&octets, b"trainbehindlast");
+    assert_eq!(port.counters.sent_packets, 3);
+}
+
+#[test]
 fn a_socket_that_keeps_nothing_has_nothing_to_resume() {
     let mut port = port();
 

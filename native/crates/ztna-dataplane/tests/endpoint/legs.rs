@@ -90,6 +90,26 @@ fn a_leg_that_supersedes_another_takes_its_channels() {
 }
 
 #[test]
+fn a_relayed_path_that_is_given_to_another_pair_is_taken_from_its_first() {
+    let mut world = World::new();
+    let paths = |world: &mut World| {
+        let connections = world.agent.sync().connections;
+        connections.iter().map(|it| it.paths.len()).sum::<usize>()
+    };
+    assert_eq!(paths(&mut world), 1);
+    let (leg, side) = (world.ways[0].agent_leg, world.ways[0].agent_side);
+
+    open_path(&mut world.agent, PairId(9), leg, side);
+    assert_eq!(paths(&mut world), 0);
+
+    open_path(&mut world.agent, AGENT_PAIR, leg, side);
+    assert_eq!(paths(&mut world), 1);
+    let (connection, frame) = (world.at_agent, b"{}".to_vec());
+    world.agent.send(Command::SendControl { connection, frame: frame.clone() });
+    assert_eq!(world.connector.wait_frame(world.at_connector), frame);
+}
+
+#[test]
 fn a_leg_that_ends_before_admission_takes_nothing_from_the_one_at_its_address() {
     let mut world = World::new();
     let way = &mut world.ways[0];

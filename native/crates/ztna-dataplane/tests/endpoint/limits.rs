@@ -102,10 +102,36 @@ fn a_channel_has_two_handshakes_under_way() {
 }
 
 #[test]
-fn past_the_buffer_budget_the_flow_that_nobody_reads_longest_is_reset_with_5() {
-    let budget = 400 << 10;
-    let limits = Limits { tunnel_buffer_bytes_max: budget, ..Limits::default() };
+fn past_a_tunnels_budget_the_flow_that_nobody_reads_longest_is_reset_with_5() {
+    pressure(Limits { tunnel_buffer_bytes_max: 400 << 10, ..Limits::default() });
+}
+
+#[test]
+fn past_the_process_budget_a_tunnel_that_holds_much_loses_flows_that_nobody_reads() {
+    // Whatever the other tests of this process hold: it is too much.
+    pressure(Limits { process_buffer_bytes_max: 1, ..Limits::default() });
+}
+
+#[test]
+fn past_the_process_budget_a_tunnel_that_holds_little_is_served() {
+    let limits = Limits { process_buffer_bytes_max: 1, ..Limits::default() };
     let mut world = World::with(1, Limits::default(), limits);
+    world.grant();
+    let (listener, backend) = tcp_backend();
+    let port = world.serve(Protocol::Tcp, backend);
+
+    for _ in 0..3 {
+        connect(port).write_all(b"x").expect("this flow lives");
+        accept(&listener).read_exact(&mut [0]).expect("and is served");
+    }
+
+    assert_eq!(world.connector.counter("flows_refused_limit"), 0);
+    assert_eq!(world.connector.counter("flows_reset_pressure"), 0);
+}
+
+/// Eight applications write to backends that read nothing; a ninth is served all the time.
+fn pressure(connector: Limits) {
+    let mut world = World::with(1, Limits::default(), connector);
     world.grant();
     let (listener, backend) = tcp_backend();
     let port = world.serve(Protocol::Tcp, backend);

@@ -1,0 +1,230 @@
+//! A connector's data plane without its loop: the peer is in memory and time is what the test says.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use mio::{Poll, Waker};
+use quiche::{ConnectionId, RecvInfo};
+
+use crate::command::{BackendPort, BackendService, Command, Protocol, Revocation, ServicePort};
+use crate::config::{EndpointConfig, Limits, Role};
+use crate::connection::{Quic, Tunnel, VIRTUAL_LOCAL, VIRTUAL_PEER};
+use crate::endpoint::flows::Flow;
+use crate::endpoint::plane::{FLOW_BASE, Plane, WAKE, unix_time};
+use crate::endpoint::queue::Shared;
+use crate::event::{Event, FlowChange, FlowKind, Snapshot};
+use crate::flow::header::FlowHeader;
+use crate::id::{ConnectionHandle, PairId};
+use crate::test_support::epoch;
+use crate::testing::pki::{Authority, Identity, LeafSpec};
+use crate::tls::TlsContext;
+
+pub(super) const SERVICE: &str = "notes";
+pub(super) const PORT: u16 = 80;
+
+/// A connector with one tunnel, and the agent's end of it.
+pub(super) struct Bench {
+    pub(super) plane: Plane,
+    pub(super) agent: Quic,
+    pub(super) now: Instant,
+    pub(super) tunnel: usize,
+    pub(super) alice: Identity,
+    handle: ConnectionHandle,
+    next_stream: u64,
+    ca: Authority,
+    rack: Identity,
+}
+
+impl Bench {
+    pub(super) fn new() -> Self {
+        let now = epoch();
+        let poll = Poll::new().unwrap();
+        let shared = Shared::new(Waker::new(poll.registry(), WAKE).unwrap(), Box::new(|| {}));
+        let config = EndpointConfig {
+            role: Role::Connector,
+            listen: Vec::new(),
+            reset_key: [7; 32],
+            allow_loopback: true,
+            limits: Limits::default(),
+        };
+        let mut plane = Plane::new(config, poll, Vec::new(), shared);
+        let ca = Authority::new("test");
+        let unix = unix_time();
+        let (not_before, not_after) = (unix - 3_600, unix + 3_600);
+        let issue = |spec: LeafSpec| ca.issue(&LeafSpec { not_before, not_after, ..spec });
+        let rack = issue(LeafSpec::connector("rack"));
+        let alice = issue(LeafSpec::agent("alice"));
+        plane.apply(Command::SetTls(rack.material(&[&ca], &[])), now);
+
+        let mut tls = TlsContext::new(&alice.material(&[&ca], &[]), unix).unwrap();
+        let id = ConnectionId::from_ref(&[2; 8]);
+        let agent =
+            quiche::connect(None, &id, VIRTUAL_PEER, VIRTUAL_LOCAL, tls.tunnel_client()).unwrap();
+        let id = plane.shared.issue_connection_id();
+        let config = plane.tls.as_mut().unwrap().tunnel_server();
+        let cid = ConnectionId::from_ref(&id.0);
+        let quic = quiche::accept(&cid, None, VIRTUAL_LOCAL, VIRTUAL_PEER, config).unwrap();
+        let tunnel = plane.insert_tunnel(quic, true, PairId(1), id, None, now);
+        let connection = &mut plane.connections[tunnel];
+        let handle = connection.handle;
+        let relay = "192.0.2.1:4433".parse().unwrap();
+        connection.tunnel_mut().unwrap().paths.add_relayed(relay, now).unwrap();
+
+        let mut bench = Self { plane, agent, now, tunnel, alice, handle, next_stream: 4, ca, rack };
+        bench.run();
+        bench.plane.apply(Command::Admit { connection: handle }, now);
+        bench.run();
+        assert!(bench.agent.is_established());
+        bench
+    }
+
+    /// Lets a service lead to a backend that may have several addresses.
+    pub(super) fn serve(&mut self, protocol: Protocol, addresses: Vec<SocketAddr>) {
+        let port = ServicePort { protocol, port: PORT };
+        let service = BackendService {
+            name: SERVICE.to_owned(),
+            ports: vec![BackendPort { port, addresses }],
+            healthy: true,
+            idle: Duration::from_secs(60),
+        };
+        self.plane.apply(Command::SetBackends { services: vec![service] }, self.now);
+    }
+
+    pub(super) fn grant(&mut self) {
+        let (tunnel, service) = (self.handle, SERVICE.to_owned());
+        self.plane.apply(Command::Grant { tunnel, service }, self.now);
+        self.run();
+    }
+
+    /// Takes over TLS material that revokes somebody.
+    pub(super) fn revoke(&mut self, revoked: Revocation) {
+        let material = self.rack.material(&[&self.ca], &[revoked]);
+        self.plane.apply(Command::SetTls(material), self.now);
+        self.run();
+    }
+
+    /// Opens a flow as an agent does; returns its stream.
+    pub(super) fn open(&mut self, kind: FlowKind) -> u64 {
+        let mut header = Vec::new();
+        let port = if kind == FlowKind::Echo { 0 } else { PORT };
+        FlowHeader::new(kind, port, SERVICE).unwrap().write(&mut header);
+        self.write(&header)
+    }
+
+    /// Writes octets to another stream and delivers them; returns the stream.
+    pub(super) fn write(&mut self, octets: &[u8]) -> u64 {
+        let stream = self.next_stream;
+        self.next_stream += 4;
+        self.agent.stream_send(stream, octets, false).unwrap();
+        self.run();
+        stream
+    }
+
+    /// Sends a DATAGRAM payload.
+    pub(super) fn send(&mut self, payload: &[u8]) {
+        self.agent.dgram_send(payload).unwrap();
+        self.run();
+    }
+
+    /// Sends a packet of a flow.
+    pub(super) fn send_packet(&mut self, stream: u64, octets: &[u8]) {
+        let flow = u16::try_from(stream / 4).unwrap() | 0x4000;
+        let mut payload = vec![0];
+        payload.extend(flow.to_be_bytes());
+        payload.extend(octets);
+        self.send(&payload);
+    }
+
+    /// Delivers packets both ways until nothing is left to do.
+    pub(super) fn run(&mut self) {
+        while self.deliver() {}
+    }
+
+    /// Waits until a backend's socket tells something, and has its flow look.
+    pub(super) fn wait_backend(&mut self) {
+        let mut told = mio::Events::with_capacity(8);
+        self.plane.poll.poll(&mut told, Some(Duration::from_secs(10))).unwrap();
+        assert!(!told.is_empty(), "an event comes within 10 s");
+        for event in &told {
+            self.plane.flows.mark(event.token().0 - FLOW_BASE);
+        }
+        self.run();
+    }
+
+    /// Lets time pass in steps that no deadline hides behind.
+    pub(super) fn pass(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        while self.now < end {
+            self.now = end.min(self.now + Duration::from_millis(50));
+            self.plane.serve_timers(self.now);
+            self.run();
+        }
+    }
+
+    /// Returns the answer or the reset code that came on a stream, if any did.
+    pub(super) fn answer(&mut self, stream: u64) -> Option<Result<u8, u64>> {
+        let mut octet = [0];
+        match self.agent.stream_recv(stream, &mut octet) {
+            Ok(_) => Some(Ok(octet[0])),
+            Err(quiche::Error::StreamReset(code)) => Some(Err(code)),
+            Err(_) => None,
+        }
+    }
+
+    pub(super) fn tunnel(&mut self) -> &mut Tunnel {
+        self.plane.connections[self.tunnel].tunnel_mut().unwrap()
+    }
+
+    pub(super) fn flow(&self, stream: u64) -> Option<&Flow> {
+        let tunnel = self.plane.connections[self.tunnel].tunnel().unwrap();
+        self.plane.flows.slab.get(*tunnel.flows.get(&stream)?)
+    }
+
+    pub(super) fn snapshot(&mut self) -> Snapshot {
+        self.plane.apply(Command::Snapshot { request: 1 }, self.now);
+        let told = self.plane.events.pop();
+        let Some(Event::Snapshot { snapshot, .. }) = told else { panic!("no snapshot") };
+        *snapshot
+    }
+
+    pub(super) fn counter(&mut self, name: &str) -> u64 {
+        let counters = self.snapshot().counters;
+        let mut found = counters.iter().filter(|(known, _)| *known == name);
+        let (_, value) = found.next().unwrap_or_else(|| panic!("no counter {name}"));
+        assert!(found.next().is_none(), "{name} is there twice");
+        *value
+    }
+
+    /// Returns what became of flows since the last call.
+    pub(super) fn changes(&mut self) -> Vec<FlowChange> {
+        let events = std::mem::take(&mut self.plane.events);
+        let reports = events.into_iter().filter_map(|event| match event {
+            Event::Flow(report) => Some(report.change),
+            _ => None,
+        });
+        reports.collect()
+    }
+
+    fn deliver(&mut self) -> bool {
+        let mut buffer = [0; 1_500];
+        let mut any = false;
+        while let Ok((length, _)) = self.agent.send(&mut buffer) {
+            any = true;
+            let info = RecvInfo { from: VIRTUAL_PEER, to: VIRTUAL_LOCAL };
+            let quic = &mut self.plane.connections[self.tunnel].quic;
+            quic.recv(&mut buffer[..length], info).unwrap();
+            self.plane.mark_received(self.tunnel);
+        }
+        self.plane.drive_dirty(self.now);
+        any |= self.plane.pump_flows(self.now);
+        self.plane.transmit_dirty(self.now);
+        // Its path leads to no socket: what the tunnel would send is taken here.
+        let Some(connection) = self.plane.connections.get_mut(self.tunnel) else { return any };
+        while let Ok((length, _)) = connection.quic.send(&mut buffer) {
+            any = true;
+            let info = RecvInfo { from: VIRTUAL_LOCAL, to: VIRTUAL_PEER };
+            self.agent.recv(&mut buffer[..length], info).unwrap();
+        }
+        any
+    }
+}

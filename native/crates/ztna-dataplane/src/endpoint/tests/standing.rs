@@ -1,0 +1,105 @@
+//! What a live tunnel may do: its standing, its control frames, its figures.
+
+use super::bench::Bench;
+use crate::command::Revocation;
+use crate::connection::CONTROL_BACKLOG_BYTES_MAX;
+use crate::event::{Event, FlowChange, FlowKind};
+use crate::flow::reassembly::ReassemblyDrop;
+
+const REVOKED: u64 = 5;
+
+#[test]
+fn material_that_revokes_a_peer_ends_its_live_tunnel_and_its_flows() {
+    let mut bench = Bench::new();
+    let stream = bench.open(FlowKind::Tcp);
+
+    let alice = bench.alice.revoked_key();
+    bench.revoke(alice);
+
+    let error = bench.agent.peer_error().unwrap();
+    assert_eq!((error.is_app, error.error_code), (true, REVOKED));
+    assert!(bench.flow(stream).is_none());
+    let told = bench
+        .plane
+        .events
+        .iter()
+        .any(|event| matches!(event, Event::Closed { code: REVOKED, application: true, .. }));
+    assert!(told);
+}
+
+#[test]
+fn a_live_tunnel_is_judged_by_issuer_and_serial_too() {
+    let mut bench = Bench::new();
+
+    let alice = bench.alice.revoked_certificate();
+    bench.revoke(alice);
+
+    assert_eq!(bench.agent.peer_error().unwrap().error_code, REVOKED);
+}
+
+#[test]
+fn material_that_revokes_somebody_else_leaves_a_live_tunnel_alone() {
+    let mut bench = Bench::new();
+
+    bench.revoke(Revocation::Spki("ab".repeat(32)));
+
+    assert!(bench.agent.peer_error().is_none());
+    let stream = bench.open(FlowKind::Tcp);
+    assert!(bench.flow(stream).is_some());
+}
+
+#[test]
+fn of_control_frames_1048576_octets_wait_for_a_peer_and_not_one_more() {
+    const FRAMES: usize = 16;
+    let mut bench = Bench::new();
+    let connection = &mut bench.plane.connections[bench.tunnel];
+    let whole = vec![b'x'; CONTROL_BACKLOG_BYTES_MAX / FRAMES - 4];
+    for _ in 1..FRAMES {
+        assert!(connection.queue_control(&whole));
+    }
+    assert!(!connection.queue_control(&[b'x'; 1 << 16]));
+    assert!(!connection.queue_control(&vec![b'x'; whole.len() + 1]));
+
+    assert!(connection.queue_control(&whole));
+
+    assert!(!connection.queue_control(b"x"));
+}
+
+#[test]
+fn what_a_tunnel_counted_stays_in_the_figures_when_it_is_gone() {
+    let mut bench = Bench::new();
+    let piece = |offset: u8| [&[1, 1, 0, 7, 0, offset, 0, 9][..], b"abc"].concat();
+    bench.send(&piece(0));
+    bench.send(&piece(1));
+    let overlap = ReassemblyDrop::Overlap.counter();
+    assert_eq!(bench.counter(overlap), 1);
+
+    let tunnel = bench.tunnel;
+    bench.plane.finish(tunnel, bench.now);
+
+    assert_eq!(bench.counter(overlap), 1);
+    assert_eq!(bench.counter("connections_closed"), 1);
+}
+
+#[test]
+fn the_figures_tell_what_hostile_octets_were() {
+    let mut bench = Bench::new();
+    bench.send(&[9]);
+    bench.send(&[0]);
+    bench.send_packet(0, b"x");
+    for header in [&[9][..], &[1, 0, 0], &[1, 0, 80, 0]] {
+        bench.write(header);
+    }
+
+    let names =
+        ["datagrams_dropped_malformed", "datagrams_dropped_unknown_flow", "headers_invalid"];
+    assert_eq!(names.map(|name| bench.counter(name)), [2, 1, 3]);
+    let changes = bench.changes();
+    assert_eq!(changes, [8, 1, 1].map(FlowChange::Refused));
+    let snapshot = bench.snapshot();
+    assert_eq!((snapshot.flows, snapshot.connections_total), (0, 1));
+    for (at, (name, _)) in snapshot.counters.iter().enumerate() {
+        let others = &snapshot.counters[at + 1..];
+        assert!(others.iter().all(|(other, _)| other != name), "{name} is there twice");
+    }
+}
