@@ -223,7 +223,7 @@ describe("agent and its sessions", () => {
 
   test("after a failure the next attempt waits, a little longer each time", () => {
     const agent = new AgentBench().ready();
-    for (const wait of [250, 500, 1000, 2000, 2000]) {
+    for (const wait of [250, 500, 1000, 1000, 1000]) {
       agent.feed({ type: "wanted", service: "echo" });
       const { request } = agent.asked();
       agent.fromRelay({ type: "failed", request, code: "no-connector", reason: "" });
