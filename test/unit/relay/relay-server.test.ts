@@ -265,6 +265,7 @@ function listeningLogger() {
     warn: at("warn"),
     error: at("error"),
     audit: (fields) => audits.push(fields),
+    linesDropped: 0,
     flush: () => Promise.resolve(),
   };
   return { logger, lines, audits };
