@@ -144,7 +144,11 @@ class RelayServer implements RunningRelay {
         listen: config.listen,
         resetKey: store.resetKey(),
         allowLoopback: deps.allowLoopback ?? false,
-        limits: { legsMax: config.limits.legs, handshakesMax: config.limits.handshakes },
+        limits: {
+          legsMax: config.limits.legs,
+          handshakesMax: config.limits.handshakes,
+          retriesPerSource: config.limits.retriesPerSource,
+        },
       },
       (events) => this.#handleEvents(events),
     );
@@ -301,7 +305,7 @@ function settingsOf(
   localAddresses: readonly string[],
 ): RelaySettings {
   const reachable = localAddresses.filter((address) => !isUnspecified(address));
-  const { legs: _, handshakes: __, ...limits } = config.limits;
+  const { legs: _, handshakes: __, retriesPerSource: ___, ...limits } = config.limits;
   return {
     relay: config.name ?? nameOf(leaf.dnsNames, localAddresses),
     epoch: randomBytes(32).toString("hex"),
