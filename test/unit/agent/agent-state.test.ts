@@ -3,16 +3,13 @@ import { describe, expect, test } from "bun:test";
 import { CloseCode } from "../../../src/protocol/close-codes.ts";
 import { REASON_CHARS_MAX } from "../../../src/protocol/limits.ts";
 import {
-  AgentBench,
   commands,
-  connectorLeaf,
   events,
-  INSTANCE,
   legMessages,
   relayLeaf,
-  sessionOf,
   tunnelMessages,
-} from "./bench.ts";
+} from "../../support/client-bench.ts";
+import { AgentBench, connectorLeaf, INSTANCE, sessionOf } from "./bench.ts";
 
 describe("agent and its relays", () => {
   test("greets a relay only after its leaf was judged", () => {
