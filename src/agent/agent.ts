@@ -8,7 +8,6 @@
  *   a control socket that a killed agent left is replaced.
  */
 import { randomBytes } from "node:crypto";
-import { OperatorError } from "../base/error.ts";
 import type { Clock, Instant } from "../base/time.ts";
 import { connectorJudge, relayJudge } from "../leg/judge.ts";
 import { requireOwnIdentity } from "../leg/own-identity.ts";
@@ -26,6 +25,7 @@ import {
   type LoadedTls,
   loadTlsFiles,
   type TlsFiles,
+  takeOver,
   watchTlsFiles,
 } from "../transport/tls-files.ts";
 import type { AgentConfig } from "./agent-config.ts";
@@ -193,7 +193,9 @@ class Agent implements RunningAgent {
       want: (service) => this.#driver.handleInput({ type: "wanted", service }),
       isReady: (service) => this.#isReady(service),
     });
-    this.#endWatch = (deps.watchTls ?? watchTlsFiles)(config, () => this.#handleFilesChanged());
+    this.#endWatch = (deps.watchTls ?? watchTlsFiles)(config, () =>
+      takeOver(() => this.reload(), logger),
+    );
   }
 
   /** Brings up what applications use and begins to dial. */
@@ -358,17 +360,6 @@ class Agent implements RunningAgent {
   #save(): void {
     const { pool, remembered: addresses } = this.#map;
     this.#store.save({ pool: describePool(pool), addresses, warm: [...this.#warm] });
-  }
-
-  #handleFilesChanged(): void {
-    try {
-      this.reload();
-      this.#deps.logger.info("certificates reloaded");
-    } catch (error) {
-      if (!(error instanceof OperatorError)) throw error;
-      const { code, message: detail } = error;
-      this.#deps.logger.error("configuration reload refused", { code, detail });
-    }
   }
 }
 

@@ -113,7 +113,8 @@ export function idlestOf(bonds: readonly Bond[]): Bond | undefined {
 }
 
 const FIRST_WAIT: Duration = ms(250);
-const WANTED_WAIT: Duration = seconds(2);
+/** Well within the three seconds in which a connector that came back serves. */
+const WANTED_WAIT: Duration = seconds(1);
 const IDLE_WAIT: Duration = seconds(30);
 /** Past any wait there is; keeps the power finite. */
 const DOUBLINGS_MAX = 16;

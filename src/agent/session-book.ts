@@ -4,7 +4,7 @@
  * - **One session-open at a time decides the connector**, relay by relay in the order of the
  *   configuration; the other relays are then asked for the same connector (`session-links.ts`).
  * - **A failure answers the flows that wait**, is kept for `status`, and is followed by a growing
- *   pause: two seconds at most while somebody waits, half a minute when nobody does.
+ *   pause: a second at most while somebody waits, half a minute when nobody does.
  * - **A connector that does not prove itself is avoided for a minute**, whatever the relay says.
  * - **A silent tunnel takes no new flow.** Another connector is asked for; the old one serves on if it
  *   answers again, and takes new flows again only if no other was found.

@@ -6,7 +6,6 @@
  *   first of them takes effect. Addresses and relays need a restart.
  */
 import { randomBytes } from "node:crypto";
-import { OperatorError } from "../base/error.ts";
 import type { Clock, Instant } from "../base/time.ts";
 import { agentJudge, relayJudge } from "../leg/judge.ts";
 import { requireOwnIdentity } from "../leg/own-identity.ts";
@@ -23,6 +22,7 @@ import {
   type LoadedTls,
   loadTlsFiles,
   type TlsFiles,
+  takeOver,
   watchTlsFiles,
 } from "../transport/tls-files.ts";
 import { BackendWatch } from "./backend-watch.ts";
@@ -172,7 +172,9 @@ class Connector implements RunningConnector {
       onChange: (services) => this.#endpoint.send({ type: "set-backends", services }),
       onEvent: (event) => this.#report.noteBackend(event),
     });
-    this.#endWatch = (deps.watchTls ?? watchTlsFiles)(config, () => this.#handleFilesChanged());
+    this.#endWatch = (deps.watchTls ?? watchTlsFiles)(config, () =>
+      takeOver(() => this.reload(), logger),
+    );
   }
 
   /** Sends what the data plane needs before anything else and begins to dial. */
@@ -271,17 +273,6 @@ class Connector implements RunningConnector {
   #setTls(): void {
     const revoked = this.#revocations;
     this.#endpoint.send({ type: "set-tls", ...this.#tls.material, revoked });
-  }
-
-  #handleFilesChanged(): void {
-    try {
-      this.reload();
-      this.#deps.logger.info("certificates reloaded");
-    } catch (error) {
-      if (!(error instanceof OperatorError)) throw error;
-      const { code, message: detail } = error;
-      this.#deps.logger.error("configuration reload refused", { code, detail });
-    }
   }
 }
 

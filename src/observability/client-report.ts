@@ -70,6 +70,7 @@ export class ClientReport {
       ztna_handshakes_refused_total: this.#refusedHandshakes,
       ztna_protocol_violations_total: this.#violationsSeen,
       ztna_configuration_reloads_total: this.#reloads,
+      ztna_log_lines_dropped_total: this.#logger.linesDropped,
     };
   }
 

@@ -21,6 +21,8 @@ export interface Logger {
   error(message: MessageAt<"error">, fields?: LogFields): void;
   /** Records who asked for which service, what was decided and by which rule, at any level. */
   audit(fields: AuditFields): void;
+  /** Lines that never left the process. */
+  readonly linesDropped: number;
   /** Resolves when everything said so far has left the process, or soon if it cannot. */
   flush(): Promise<void>;
 }
@@ -42,7 +44,7 @@ export interface LoggerOptions {
 }
 
 export function createLogger({ level, role, output, pretty }: LoggerOptions): Logger {
-  const sink = new LineSink(output, pretty ? prettyLines() : (line) => line);
+  const format = pretty ? prettyLines() : (line: string) => line;
   const main: Pino = pino(
     {
       level,
@@ -50,10 +52,10 @@ export function createLogger({ level, role, output, pretty }: LoggerOptions): Lo
       timestamp: () => `,"time":"${new Date().toISOString()}"`,
       formatters: { level: (label) => ({ level: label }) },
     },
-    sink,
+    { write: (line: string) => output.write(format(line)) },
   );
   const audit = main.child({ audit: true }, { level: "trace" });
-  sink.onDropped = (count) => main.warn({ count }, "log lines dropped" satisfies LogMessage);
+  output.onResumed = (count) => main.warn({ count }, "log lines dropped" satisfies LogMessage);
 
   return {
     trace: (message, fields = {}) => main.trace(fields, message),
@@ -62,6 +64,9 @@ export function createLogger({ level, role, output, pretty }: LoggerOptions): Lo
     warn: (message, fields = {}) => main.warn(fields, message),
     error: (message, fields = {}) => main.error(fields, message),
     audit: (fields) => audit.info(fields, "access decided" satisfies LogMessage),
+    get linesDropped() {
+      return output.dropped;
+    },
     flush: () => output.flush(),
   };
 }
@@ -69,28 +74,4 @@ export function createLogger({ level, role, output, pretty }: LoggerOptions): Lo
 function prettyLines(): (line: string) => string {
   const format = prettyFactory({ colorize: true, singleLine: true, ignore: "role,pid,hostname" });
   return (line) => format(line) ?? line;
-}
-
-/** What pino writes to: counts the lines that the output does not take and says so later. */
-class LineSink {
-  onDropped: (count: number) => void = () => {};
-  readonly #output: LogOutput;
-  readonly #format: (line: string) => string;
-  #dropped = 0;
-
-  constructor(output: LogOutput, format: (line: string) => string) {
-    this.#output = output;
-    this.#format = format;
-  }
-
-  write(line: string): void {
-    if (!this.#output.write(this.#format(line))) {
-      this.#dropped++;
-      return;
-    }
-
-    const dropped = this.#dropped;
-    this.#dropped = 0;
-    if (dropped > 0) this.onDropped(dropped);
-  }
 }

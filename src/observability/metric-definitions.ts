@@ -29,6 +29,10 @@ const COMMON = {
     type: "counter",
     help: "Reloads of certificates and configuration that took effect.",
   },
+  ztna_log_lines_dropped_total: {
+    type: "counter",
+    help: "Log lines, audit lines among them, that could not be written.",
+  },
 } as const satisfies Record<string, MetricDefinition>;
 
 export const RELAY_METRICS = {

@@ -82,6 +82,8 @@ const limits = z
     framesBurst: count(AGENT_FRAMES_BURST),
     legs: count(65_536),
     handshakes: count(1024),
+    /** First packets answered a second from one IPv4 address, or one /56 of IPv6; twice at once. */
+    retriesPerSource: count(20),
   })
   .prefault({});
 

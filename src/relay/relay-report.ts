@@ -26,6 +26,7 @@ export class RelayReport {
       ztna_signaling_sessions_total: this.#sessionsOpened,
       ztna_sessions_refused_total: this.#sessionsRefused,
       ztna_configuration_reloads_total: this.#reloads,
+      ztna_log_lines_dropped_total: this.#logger.linesDropped,
     } satisfies RoleFigures<"relay">;
   }
 

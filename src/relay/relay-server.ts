@@ -8,7 +8,7 @@
  *   the log says so.
  */
 import { randomBytes } from "node:crypto";
-import { ERROR_CODES, OperatorError } from "../base/error.ts";
+import { OperatorError } from "../base/error.ts";
 import { type Clock, type Instant, instant } from "../base/time.ts";
 import type { Logger } from "../observability/logger.ts";
 import type { RoleFigures } from "../observability/metric-definitions.ts";
@@ -17,18 +17,15 @@ import { identityConfigOf, ownIdentity } from "../policy/identity-config.ts";
 import { formatHostPort, parseIp, parseSocketAddress } from "../protocol/address.ts";
 import { CloseCode } from "../protocol/close-codes.ts";
 import { Driver } from "../transport/driver.ts";
-import type {
-  Endpoint,
-  EndpointEvent,
-  EndpointSnapshot,
-  OpenEndpoint,
-} from "../transport/endpoint.ts";
+import type { EndpointEvent, EndpointSnapshot, OpenEndpoint } from "../transport/endpoint.ts";
 import {
   type LoadedTls,
   loadTlsFiles,
   type TlsFiles,
+  takeOver,
   watchTlsFiles,
 } from "../transport/tls-files.ts";
+import { WatchedEndpoint } from "../transport/watched-endpoint.ts";
 import { MemoryRegistry } from "./registry.ts";
 import type { RelayConfig } from "./relay-config.ts";
 import { commandOf, inputOf, revocationOf } from "./relay-mapping.ts";
@@ -112,27 +109,21 @@ interface Prepared {
   readonly store: RelayStore;
 }
 
-/** A data plane that does not answer within it is busy; figures then keep their last value. */
-const SNAPSHOT_WAIT_MS = 2000;
-
 class RelayServer implements RunningRelay {
   readonly failed: Promise<string>;
   readonly #deps: RelayDependencies;
   readonly #store: RelayStore;
   readonly #report: RelayReport;
-  readonly #endpoint: Endpoint;
+  readonly #endpoint: WatchedEndpoint;
   readonly #driver: Driver<RelayInput, RelayOutput>;
   readonly #state: RelayState;
   readonly #startedAt: Instant;
   readonly #revocations: Revocation[];
-  readonly #snapshots = new Map<number, (snapshot: EndpointSnapshot) => void>();
   readonly #endWatch: () => void;
   #fail: (reason: string) => void = () => {};
   #config: RelayConfig;
   #tls: LoadedTls;
   #tlsIsStale = false;
-  #nextSnapshot = 1;
-  #failedCommand: { readonly code: string; readonly message: string } | undefined;
   #stopped = false;
 
   constructor(config: RelayConfig, deps: RelayDependencies, { tls, identities, store }: Prepared) {
@@ -147,25 +138,31 @@ class RelayServer implements RunningRelay {
     this.#report = new RelayReport(logger);
     this.#startedAt = clock.now();
     this.#revocations = [...store.revocations()];
-    this.#endpoint = deps.openEndpoint(
+    const endpoint = deps.openEndpoint(
       {
         role: "relay",
         listen: config.listen,
         resetKey: store.resetKey(),
         allowLoopback: deps.allowLoopback ?? false,
-        limits: { legsMax: config.limits.legs, handshakesMax: config.limits.handshakes },
+        limits: {
+          legsMax: config.limits.legs,
+          handshakesMax: config.limits.handshakes,
+          retriesPerSource: config.limits.retriesPerSource,
+        },
       },
       (events) => this.#handleEvents(events),
     );
+    const onStopped = (reason: string) => this.#fail(reason);
+    this.#endpoint = new WatchedEndpoint(endpoint, { clock, logger, onStopped });
 
-    const settings = settingsOf(config, tls, this.#endpoint.localAddresses);
+    const settings = settingsOf(config, tls, endpoint.localAddresses);
     store.beginEpoch(settings.epoch, wallClock());
     this.#state = new RelayState({
       settings,
       sources: {
         randomHex: (octets) => randomBytes(octets).toString("hex"),
         randomUnit: Math.random,
-        issueChannelId: () => this.#endpoint.issueChannelId(),
+        issueChannelId: () => endpoint.issueChannelId(),
       },
       registry: new MemoryRegistry(),
       policy: config.policy,
@@ -175,20 +172,18 @@ class RelayServer implements RunningRelay {
     this.#driver = new Driver(this.#state, clock, (output) => this.#execute(output));
     this.#setTls();
     this.#revoke(config);
-    this.#endWatch = (deps.watchTls ?? watchTlsFiles)(config, () => this.#handleFilesChanged());
+    this.#endWatch = (deps.watchTls ?? watchTlsFiles)(config, () =>
+      takeOver(() => this.reload(), logger),
+    );
   }
 
   get addresses(): readonly string[] {
     return this.#endpoint.localAddresses;
   }
 
-  /** Waits until the commands so far were carried out: they are, in order, before the figures. */
-  async requireCommandsDone(): Promise<void> {
-    await this.#endpointSnapshot();
-    if (this.#failedCommand === undefined) return;
-
-    const { code, message } = this.#failedCommand;
-    throw new OperatorError(ERROR_CODES.find((known) => known === code) ?? "SYSTEM", message);
+  /** @throws OperatorError when one of the commands so far failed. */
+  requireCommandsDone(): Promise<void> {
+    return this.#endpoint.requireCommandsDone();
   }
 
   async stop(reason: string): Promise<void> {
@@ -229,7 +224,7 @@ class RelayServer implements RunningRelay {
         ztna_uptime_seconds: (this.#deps.clock.now() - this.#startedAt) / 1000,
         ztna_certificate_not_after_seconds: this.#tls.leaf.notAfter,
       },
-      endpoint: await this.#endpointSnapshot(),
+      endpoint: await this.#endpoint.snapshot(),
     };
   }
 
@@ -240,37 +235,12 @@ class RelayServer implements RunningRelay {
   #handleEvents(events: readonly EndpointEvent[]): void {
     if (this.#stopped) return;
     for (const event of events) {
-      const input = inputOf(event, (notAfter) => this.#instantOf(notAfter));
-      if (input === undefined) this.#noteEvent(event);
-      else this.#driver.handleInput(input);
-    }
-  }
-
-  #noteEvent(event: EndpointEvent): void {
-    const { logger } = this.#deps;
-    switch (event.type) {
-      case "handshake-refused":
+      if (this.#endpoint.handleEvent(event)) continue;
+      if (event.type === "handshake-refused") {
         this.#report.noteHandshakeRefused(event.remote, event.reason, event.detail);
-        break;
-      case "snapshot":
-        this.#snapshots.get(event.request)?.(event.snapshot);
-        break;
-      case "command-failed":
-        this.#failedCommand ??= event;
-        logger.error("data plane command failed", { code: event.code, detail: event.message });
-        break;
-      case "warning":
-        logger.warn("data plane warning", { reason: event.what, detail: event.detail });
-        break;
-      case "overflow":
-        logger.warn("data plane events dropped", { count: event.dropped });
-        break;
-      case "stopped":
-        this.#fail(event.fatal ?? "the data plane stopped");
-        break;
-      default:
-        // Tunnels, flows and devices are no matter of a relay.
-        break;
+      }
+      const input = inputOf(event, (notAfter) => this.#instantOf(notAfter));
+      if (input !== undefined) this.#driver.handleInput(input);
     }
   }
 
@@ -311,39 +281,9 @@ class RelayServer implements RunningRelay {
     for (const name of revoked) this.#driver.handleInput({ type: "revoke", name });
   }
 
-  #handleFilesChanged(): void {
-    try {
-      this.reload();
-      this.#deps.logger.info("certificates reloaded");
-    } catch (error) {
-      if (!(error instanceof OperatorError)) throw error;
-      const { code, message: detail } = error;
-      this.#deps.logger.error("configuration reload refused", { code, detail });
-    }
-  }
-
   #instantOf(notAfter: number): Instant {
     const leftMs = notAfter * 1000 - this.#deps.wallClock().getTime();
     return instant(this.#deps.clock.now() + leftMs);
-  }
-
-  #endpointSnapshot(): Promise<EndpointSnapshot | undefined> {
-    if (this.#stopped) return Promise.resolve(undefined);
-
-    const request = this.#nextSnapshot++;
-    const { clock } = this.#deps;
-    return new Promise((resolve) => {
-      const settle = (snapshot: EndpointSnapshot | undefined) => {
-        cancel();
-        this.#snapshots.delete(request);
-        resolve(snapshot);
-      };
-      const cancel = clock.schedule(instant(clock.now() + SNAPSHOT_WAIT_MS), () =>
-        settle(undefined),
-      );
-      this.#snapshots.set(request, settle);
-      this.#endpoint.send({ type: "snapshot", request });
-    });
   }
 }
 
@@ -365,7 +305,7 @@ function settingsOf(
   localAddresses: readonly string[],
 ): RelaySettings {
   const reachable = localAddresses.filter((address) => !isUnspecified(address));
-  const { legs: _, handshakes: __, ...limits } = config.limits;
+  const { legs: _, handshakes: __, retriesPerSource: ___, ...limits } = config.limits;
   return {
     relay: config.name ?? nameOf(leaf.dnsNames, localAddresses),
     epoch: randomBytes(32).toString("hex"),

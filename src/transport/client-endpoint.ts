@@ -1,16 +1,12 @@
 /**
- * What the shells of agent and connector share around an endpoint: relays by name, figures, trust.
+ * What the shells of agent and connector share around an endpoint: relays by name.
  *
  * - **A relay's name is resolved for each attempt**, and the attempts walk over its addresses, so a
  *   relay that moved or has a dead address is reached. A slow resolver delays nothing else: one
  *   question a name is under way at a time.
  * - **An attempt that was given up before its name was resolved is never dialled.**
- * - **Events that concern no state machine end here**: figures, warnings, the end of the thread.
  */
 import { lookup } from "node:dns/promises";
-import { ERROR_CODES, type ErrorCode, OperatorError } from "../base/error.ts";
-import { after, type Clock, type Duration, seconds } from "../base/time.ts";
-import type { Logger } from "../observability/logger.ts";
 import { formatSocketAddress, parseHostPort, parseIp } from "../protocol/address.ts";
 import type {
   ClosedEvent,
@@ -20,41 +16,30 @@ import type {
   EndpointEvent,
   EndpointSnapshot,
 } from "./endpoint.ts";
+import { WatchedEndpoint, type WatchedEndpointOptions } from "./watched-endpoint.ts";
 
 /** Returns the IP addresses of a host name. */
 export type ResolveHost = (host: string) => Promise<readonly string[]>;
 
-export interface ClientEndpointOptions {
-  readonly clock: Clock;
-  readonly logger: Logger;
+export interface ClientEndpointOptions extends WatchedEndpointOptions {
   readonly resolveHost?: ResolveHost | undefined;
   /** A dial that failed before the data plane heard of it. */
   readonly onDialFailed: (event: ClosedEvent) => void;
-  /** The data plane cannot go on. */
-  readonly onStopped: (reason: string) => void;
 }
 
-/** A data plane that does not answer within it is busy; figures then keep their last value. */
-const SNAPSHOT_WAIT: Duration = seconds(2);
-
 export class ClientEndpoint {
-  readonly #endpoint: Endpoint;
+  readonly #endpoint: WatchedEndpoint;
   readonly #options: ClientEndpointOptions;
   readonly #resolving = new Map<string, Promise<readonly string[]>>();
   /** Attempts whose relay's name is being resolved. */
   readonly #undialled = new Set<ConnectionHandle>();
-  readonly #snapshots = new Map<number, (snapshot: EndpointSnapshot) => void>();
-  #failedCommand: { readonly code: string; readonly message: string } | undefined;
-  #snapshotRequests = 0;
-  #closed = false;
 
   constructor(endpoint: Endpoint, options: ClientEndpointOptions) {
-    this.#endpoint = endpoint;
+    this.#endpoint = new WatchedEndpoint(endpoint, options);
     this.#options = options;
   }
 
   send(command: Command): void {
-    if (this.#closed) return;
     if (command.type === "close-connection" && this.#undialled.delete(command.connection)) return;
     this.#endpoint.send(command);
   }
@@ -92,63 +77,20 @@ export class ClientEndpoint {
 
   /** Returns whether the event was one for this layer. */
   handleEvent(event: EndpointEvent): boolean {
-    const { logger } = this.#options;
-    switch (event.type) {
-      case "snapshot":
-        this.#snapshots.get(event.request)?.(event.snapshot);
-        return true;
-      case "command-failed":
-        this.#failedCommand ??= event;
-        logger.error("data plane command failed", { code: event.code, detail: event.message });
-        return true;
-      case "warning":
-        logger.warn("data plane warning", { reason: event.what, detail: event.detail });
-        return true;
-      case "overflow":
-        logger.warn("data plane events dropped", { count: event.dropped });
-        return true;
-      case "stopped":
-        this.#options.onStopped(event.fatal ?? "the data plane stopped");
-        return true;
-      default:
-        return false;
-    }
+    return this.#endpoint.handleEvent(event);
   }
 
   /** Figures of the moment, or `undefined` when the data plane is too busy to give them. */
   snapshot(): Promise<EndpointSnapshot | undefined> {
-    if (this.#closed) return Promise.resolve(undefined);
-
-    this.#snapshotRequests += 1;
-    const request = this.#snapshotRequests;
-    const { clock } = this.#options;
-    return new Promise((resolve) => {
-      const settle = (snapshot: EndpointSnapshot | undefined) => {
-        cancel();
-        this.#snapshots.delete(request);
-        resolve(snapshot);
-      };
-      const cancel = clock.schedule(after(clock.now(), SNAPSHOT_WAIT), () => settle(undefined));
-      this.#snapshots.set(request, settle);
-      this.#endpoint.send({ type: "snapshot", request });
-    });
+    return this.#endpoint.snapshot();
   }
 
-  /**
-   * Waits until the commands so far were carried out: they are, in order, before the figures.
-   *
-   * @throws OperatorError when one of them failed.
-   */
-  async requireCommandsDone(): Promise<void> {
-    await this.snapshot();
-    if (this.#failedCommand === undefined) return;
-
-    const { code, message } = this.#failedCommand;
-    throw new OperatorError(isErrorCode(code) ? code : "SYSTEM", message);
+  /** @throws OperatorError when one of the commands so far failed. */
+  requireCommandsDone(): Promise<void> {
+    return this.#endpoint.requireCommandsDone();
   }
 
   async close(code: number, reason: string): Promise<void> {
-    this.#closed = true;
     this.#undialled.clear();
     await this.#endpoint.close(code, reason);
   }
@@ -180,7 +122,7 @@ export class ClientEndpoint {
   }
 
   #failDial(connection: ConnectionHandle, reason: string): void {
-    if (this.#closed) return;
+    if (this.#endpoint.isClosed) return;
     this.#options.onDialFailed({
       ...{ type: "closed", connection, kind: "leg", by: "local", code: 0, application: false },
       reason,
@@ -191,8 +133,4 @@ export class ClientEndpoint {
 export async function systemResolve(host: string): Promise<readonly string[]> {
   const found = await lookup(host, { all: true });
   return found.map(({ address }) => address);
-}
-
-function isErrorCode(code: string): code is ErrorCode {
-  return ERROR_CODES.some((known) => known === code);
 }

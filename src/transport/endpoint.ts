@@ -56,6 +56,7 @@ export interface EndpointLimits {
   readonly tunnelBuffersMax: number;
   readonly processBufferBytesMax: number;
   readonly legsMax: number;
+  readonly retriesPerSource: number;
   readonly heldSynsMax: number;
   readonly eventsMax: number;
 }

@@ -13,6 +13,7 @@ import { createHash, createPrivateKey, type KeyObject, X509Certificate } from "n
 import { readFileSync } from "node:fs";
 import { OperatorError } from "../base/error.ts";
 import { ms } from "../base/time.ts";
+import type { Logger } from "../observability/logger.ts";
 import type { Revocation, TlsMaterial } from "./endpoint.ts";
 
 export interface TlsFiles {
@@ -78,6 +79,17 @@ export function watchTlsFiles(
     known = current;
     onChange();
   });
+}
+
+/** Takes over files that changed, or says why not and goes on with those in force. */
+export function takeOver(reload: () => void, logger: Logger): void {
+  try {
+    reload();
+    logger.info("certificates reloaded");
+  } catch (error) {
+    if (!(error instanceof OperatorError)) throw error;
+    logger.error("configuration reload refused", { code: error.code, detail: error.message });
+  }
 }
 
 function everyInterval(run: () => void): () => void {

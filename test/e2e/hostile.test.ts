@@ -52,20 +52,20 @@ describe("garbage", () => {
     }),
   );
 
-  test
-    .skipIf(process.getuid?.() !== 0)
-    .each([{ name: "connector" } as const, { name: "agent" } as const])(
-    "with the relay's address as its source costs the $name nothing",
-    ({ name }) =>
+  const spoofed = [
+    { name: "connector", source: "relay" },
+    { name: "agent", source: "relay" },
+    { name: "relay", source: "connector" },
+  ] as const;
+  test.skipIf(process.getuid?.() !== 0).each([...spoofed])(
+    "with the address of the $source as its source costs the $name nothing",
+    ({ name, source }) =>
       unharmed(async () => {
         const dropped = await droppedBy(it[name]);
+        const spoof = udpAddressOf(it[source]);
 
         const [{ sent }, received] = await Promise.all([
-          sendGarbage(udpAddressOf(it[name]), {
-            count: scaled(1_000_000),
-            spoof: it.relayAddress,
-            seed: 8,
-          }),
+          sendGarbage(udpAddressOf(it[name]), { count: scaled(1_000_000), spoof, seed: 8 }),
           download(),
         ]);
 

@@ -32,6 +32,8 @@ export interface RoleSpec {
   /** Of the process and of its files. */
   readonly name: string;
   readonly place?: Place;
+  /** What the program alone is run under, and not those who ask it. */
+  readonly under?: readonly string[];
   readonly config: Readonly<Record<string, unknown>>;
   readonly arguments?: readonly string[];
   /** Name of the certificate, if it is not the role's own. */
@@ -58,10 +60,10 @@ export class Role {
   }
 
   start(): void {
-    const { role, name, place = HERE, inherit = [] } = this.spec;
+    const { role, name, place = HERE, under = [], inherit = [] } = this.spec;
     const file = this.#deployment.writeConfig(this.spec, this.metricsPort);
     this.#process = new TestProcess(
-      [...place.prefix, ZTNA, role, "--config", file, ...(this.spec.arguments ?? [])],
+      [...place.prefix, ...under, ZTNA, role, "--config", file, ...(this.spec.arguments ?? [])],
       { name, inherit, cwd: this.#deployment.directory },
     );
   }

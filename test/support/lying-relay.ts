@@ -38,7 +38,12 @@ export class LyingRelay {
       dataDir: deployment.file(`${name}-data`),
       metrics: { listen: "off" },
     });
-    const output = { write: (line: string) => lines.push(line) > 0, flush: async () => {} };
+    const output = {
+      write: (line: string) => void lines.push(line),
+      dropped: 0,
+      onResumed: () => {},
+      flush: async () => {},
+    };
     const relay = await startRelay(config, {
       openEndpoint: lying(lie),
       clock: systemClock,

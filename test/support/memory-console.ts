@@ -15,7 +15,9 @@ export class MemoryConsole implements Console {
   }
 
   openLogs = (): LogOutput => ({
-    write: (line) => this.logs.write(line) || true,
+    write: (line) => void this.logs.write(line),
+    dropped: 0,
+    onResumed: () => {},
     flush: async () => {},
   });
 }

@@ -11,6 +11,7 @@ export interface Line {
 export class MemoryLogger implements Logger {
   readonly lines: Line[] = [];
   readonly audits: AuditFields[] = [];
+  linesDropped = 0;
   readonly trace = this.#keep("trace");
   readonly debug = this.#keep("debug");
   readonly info = this.#keep("info");

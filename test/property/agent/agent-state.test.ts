@@ -3,17 +3,9 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import type { AgentOutput } from "../../../src/agent/agent-state.ts";
 import type { LeafInfo } from "../../../src/policy/identity.ts";
+import { EPOCH, legMessages, SPKI, tunnelMessages } from "../../support/client-bench.ts";
 import { runs } from "../../support/property-runs.ts";
-import {
-  AgentBench,
-  connectorLeaf,
-  EPOCH,
-  legMessages,
-  peer,
-  SPKI,
-  sessionOf,
-  tunnelMessages,
-} from "../../unit/agent/bench.ts";
+import { AgentBench, connectorLeaf, peer, sessionOf } from "../../unit/agent/bench.ts";
 
 const OTHER_EPOCH = "d".repeat(64);
 const KEYS = [SPKI, "6".repeat(64)] as const;
@@ -276,7 +268,7 @@ class World {
     agent.loseLeg(relay);
     agent.advance(0);
     if (forgets) this.#epochs[relay] = this.#epochs[relay] === EPOCH ? OTHER_EPOCH : EPOCH;
-    agent.welcome(relay, { epoch: this.#epochs[relay] ?? EPOCH });
+    agent.welcome(relay, { epoch: this.#epochs[relay] });
     this.#generation += 1;
     agent.list(NAMES, relay, this.#generation);
   }

@@ -3,15 +3,9 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import type { ConnectorOutput } from "../../../src/connector/connector-values.ts";
 import type { LeafInfo } from "../../../src/policy/identity.ts";
+import { EPOCH, OTHER_EPOCH } from "../../support/client-bench.ts";
 import { runs } from "../../support/property-runs.ts";
-import {
-  agent,
-  ConnectorBench,
-  EPOCH,
-  leaf,
-  OTHER_EPOCH,
-  SERVICES,
-} from "../../unit/connector/bench.ts";
+import { agent, ConnectorBench, leaf, SERVICES } from "../../unit/connector/bench.ts";
 
 const KEYS = ["5".repeat(64), "6".repeat(64)] as const;
 const INSTANCES = ["a".repeat(32), "b".repeat(32)] as const;
@@ -199,7 +193,7 @@ class World {
     connector.loseLeg(relay);
     connector.advance(0);
     if (forgets) this.#epochs[relay] = this.#epochs[relay] === EPOCH ? OTHER_EPOCH : EPOCH;
-    connector.welcome(relay, this.#epochs[relay]);
+    connector.welcome(relay, { epoch: this.#epochs[relay] });
     connector.registerOk(relay);
   }
 

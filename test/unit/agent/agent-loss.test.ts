@@ -1,18 +1,8 @@
 /** What the agent does when relays and tunnels come and go. */
 import { describe, expect, test } from "bun:test";
 import { CloseCode } from "../../../src/protocol/close-codes.ts";
-import {
-  AgentBench,
-  CONNECTOR,
-  commands,
-  connectorLeaf,
-  events,
-  INSTANCE,
-  legMessages,
-  peer,
-  sessionOf,
-  tunnelMessages,
-} from "./bench.ts";
+import { commands, events, legMessages, tunnelMessages } from "../../support/client-bench.ts";
+import { AgentBench, CONNECTOR, connectorLeaf, INSTANCE, peer, sessionOf } from "./bench.ts";
 
 describe("agent and several relays", () => {
   test("the other relay adds its path to the same tunnel", () => {

@@ -3,16 +3,13 @@ import { describe, expect, test } from "bun:test";
 import { CloseCode } from "../../../src/protocol/close-codes.ts";
 import { REASON_CHARS_MAX } from "../../../src/protocol/limits.ts";
 import {
-  AgentBench,
   commands,
-  connectorLeaf,
   events,
-  INSTANCE,
   legMessages,
   relayLeaf,
-  sessionOf,
   tunnelMessages,
-} from "./bench.ts";
+} from "../../support/client-bench.ts";
+import { AgentBench, connectorLeaf, INSTANCE, sessionOf } from "./bench.ts";
 
 describe("agent and its relays", () => {
   test("greets a relay only after its leaf was judged", () => {
@@ -223,7 +220,7 @@ describe("agent and its sessions", () => {
 
   test("after a failure the next attempt waits, a little longer each time", () => {
     const agent = new AgentBench().ready();
-    for (const wait of [250, 500, 1000, 2000, 2000]) {
+    for (const wait of [250, 500, 1000, 1000, 1000]) {
       agent.feed({ type: "wanted", service: "echo" });
       const { request } = agent.asked();
       agent.fromRelay({ type: "failed", request, code: "no-connector", reason: "" });

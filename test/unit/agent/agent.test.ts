@@ -10,11 +10,11 @@ import { CloseCode } from "../../../src/protocol/close-codes.ts";
 import { encodeControl } from "../../../src/protocol/control-codec.ts";
 import type { LegMessage } from "../../../src/protocol/messages.ts";
 import type { Command } from "../../../src/transport/endpoint.ts";
+import { relayLeaf } from "../../support/client-bench.ts";
 import { writeCertificates } from "../../support/issued-certificates.ts";
 import { MemoryEndpoint } from "../../support/memory-endpoint.ts";
 import { MemoryLogger } from "../../support/memory-logger.ts";
 import { VirtualClock } from "../../support/virtual-clock.ts";
-import { relayLeaf } from "./bench.ts";
 
 const NOW = new Date("2026-01-01T00:00:00Z");
 const UID = process.getuid?.() ?? 0;

@@ -1,7 +1,8 @@
 /** Channel ids that an agent proposes, from the question to the answer. */
 import { describe, expect, test } from "bun:test";
 import { CHANNEL_IDS_REMEMBERED_MAX, ChannelIds } from "../../../src/agent/channel-ids.ts";
-import { AgentBench, commands } from "./bench.ts";
+import { commands } from "../../support/client-bench.ts";
+import { AgentBench } from "./bench.ts";
 
 describe("channel ids", () => {
   test("that were proposed are known by relay until too many others were, then given back", () => {

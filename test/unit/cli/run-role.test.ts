@@ -128,6 +128,7 @@ function start(part: Partial<RunningRole> = {}) {
         warn: record,
         error: record,
         audit: () => {},
+        linesDropped: 0,
         flush: async () => {},
       },
     },

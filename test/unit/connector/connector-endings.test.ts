@@ -2,14 +2,13 @@
 import { describe, expect, test } from "bun:test";
 import { CloseCode } from "../../../src/protocol/close-codes.ts";
 import {
-  agent,
-  ConnectorBench,
   commands,
   legMessages,
   OTHER_EPOCH,
   SPKI,
   tunnelMessages,
-} from "./bench.ts";
+} from "../../support/client-bench.ts";
+import { agent, ConnectorBench } from "./bench.ts";
 
 describe("the end of a session", () => {
   test("an order cuts the flows in the same step and is reported with their figures", () => {
@@ -25,7 +24,9 @@ describe("the end of a session", () => {
     expect(commands(ordered, "revoke")).toEqual([
       { type: "revoke", tunnel: 1001, service: "echo", code: 7 },
     ]);
-    expect(tunnelMessages(ordered)).toMatchObject([{ type: "close-service", service: "echo" }]);
+    expect(tunnelMessages(ordered, 1001)).toMatchObject([
+      { type: "close-service", service: "echo" },
+    ]);
     expect(legMessages(connector.advance(99), connector.leg())).toEqual([]);
     expect(legMessages(connector.advance(1), connector.leg())).toEqual([
       { type: "session-closed", session: "0".repeat(32), flows: 1, bytes: 42 },
@@ -54,7 +55,7 @@ describe("the end of a session", () => {
       connector.open();
 
       expect(commands(connector.fromRelay(close(code), 0), "revoke")).toHaveLength(1);
-      expect(tunnelMessages(connector.open())).toMatchObject([{ code: "not-available" }]);
+      expect(tunnelMessages(connector.open(), 1001)).toMatchObject([{ code: "not-available" }]);
     },
   );
 
@@ -203,7 +204,7 @@ describe("a revocation", () => {
     connector.fromRelay({ type: "revoked", spki: "9".repeat(64), sequence: 12 });
     connector.loseLeg();
     connector.advance(10_000);
-    connector.welcome(0, OTHER_EPOCH);
+    connector.welcome(0, { epoch: OTHER_EPOCH });
 
     expect(connector.registered().revocationsSeen).toBe(0);
   });
@@ -229,7 +230,7 @@ function restarted(): ConnectorBench {
   connector.advance(6000);
   connector.loseLeg();
   connector.advance(0);
-  connector.welcome(0, OTHER_EPOCH);
+  connector.welcome(0, { epoch: OTHER_EPOCH });
   connector.registerOk();
   return connector;
 }

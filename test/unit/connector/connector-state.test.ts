@@ -1,17 +1,8 @@
 /** The connector's life in the order in which it happens; one scenario for each rule of its machines. */
 import { describe, expect, test } from "bun:test";
 import { CloseCode } from "../../../src/protocol/close-codes.ts";
-import {
-  ALICE,
-  agent,
-  ConnectorBench,
-  commands,
-  events,
-  leaf,
-  legMessages,
-  SERVICES,
-  tunnelMessages,
-} from "./bench.ts";
+import { commands, events, legMessages, tunnelMessages } from "../../support/client-bench.ts";
+import { ALICE, agent, ConnectorBench, leaf, SERVICES } from "./bench.ts";
 
 describe("connector and its registration", () => {
   test("registers the whole list at once when a relay welcomed it", () => {
@@ -218,7 +209,7 @@ describe("connector and tunnels", () => {
     const caused = connector.open();
 
     expect(commands(caused, "grant")).toEqual([{ type: "grant", tunnel: 1001, service: "echo" }]);
-    expect(tunnelMessages(caused)).toMatchObject([
+    expect(tunnelMessages(caused, 1001)).toMatchObject([
       { type: "open-ok", request: 1, ports: SERVICES[0]?.ports ?? [] },
       { type: "candidates", generation: 1, candidates: [] },
     ]);
@@ -244,7 +235,7 @@ describe("connector and tunnels", () => {
 
     const refusal = { type: "failed", request: 1, code: "not-available", reason: "not available" };
     for (const caused of [withoutGrant, withoutService, withoutSession]) {
-      expect(tunnelMessages(caused)).toEqual([refusal] as never);
+      expect(tunnelMessages(caused, 1001)).toEqual([refusal] as never);
       expect(commands(caused, "grant")).toEqual([]);
     }
     const rules = [withoutGrant, withoutService, withoutSession].flatMap(events);
@@ -295,7 +286,7 @@ describe("connector and tunnels", () => {
 
     const caused = connector.feed({ type: "control", connection: 1001, frame });
 
-    expect(tunnelMessages(caused)).toMatchObject([{ request: 9, code: "unsupported" }]);
+    expect(tunnelMessages(caused, 1001)).toMatchObject([{ request: 9, code: "unsupported" }]);
   });
 
   test("a service that the agent gives up is revoked, and may be opened again", () => {

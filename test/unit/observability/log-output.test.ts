@@ -34,29 +34,83 @@ describe("log output", () => {
 
   test("holds as much as the maximum for a reader that stopped, and not an octet more", () => {
     const { output, finish } = newOutput();
+    const full = `${"x".repeat(BACKLOG_BYTES_MAX - 1)}\n`;
 
-    const fits = output.write("x".repeat(BACKLOG_BYTES_MAX));
-    const tooMuch = output.write("y");
-    finish(1);
+    output.write(full);
+    const atTheMaximum = output.dropped;
+    output.write("y\n");
+    const onePast = output.dropped;
+    finish(2);
+    output.write("y\n");
 
-    expect([fits, tooMuch, output.write("y")]).toEqual([true, false, true]);
+    expect([atTheMaximum, onePast, output.dropped]).toEqual([0, 1, 1]);
+    expect(output.waitingBytes).toBe(BACKLOG_BYTES_MAX);
   });
 
   test("octets count, not letters", () => {
     const { output } = newOutput();
 
-    expect(output.write("é".repeat(BACKLOG_BYTES_MAX / 2 + 1))).toBe(false);
+    output.write(`${"é".repeat(BACKLOG_BYTES_MAX / 2)}\n`);
+
+    expect(output.dropped).toBe(1);
+  });
+
+  test("tells how many lines were dropped when there is room again, once", () => {
+    const { output, finish, told } = newOutput();
+    output.write(`${"x".repeat(BACKLOG_BYTES_MAX - 1)}\n`);
+    output.write("y\n");
+    output.write("y\n");
+
+    const before = [...told];
+    finish();
+    output.write("z\n");
+    finish();
+
+    expect([before, told]).toEqual([[], [2]]);
   });
 
   test("a reader that went away ends the log and not the process", async () => {
-    const { output, writes, fail } = newOutput();
+    const { output, writes, fail, told } = newOutput();
     output.write("a\n");
     output.write("b\n");
 
     fail("EPIPE");
+    output.write("c\n");
 
-    expect([output.write("c\n"), output.waitingBytes, writes.length]).toEqual([false, 0, 1]);
+    expect([output.dropped, output.waitingBytes, writes.length, told]).toEqual([3, 0, 1, []]);
     await output.flush();
+  });
+
+  test("a full disk costs the lines that do not fit, and later lines are tried again", () => {
+    const { output, writes, fail, finish, told } = newOutput();
+    output.write("a\n");
+    output.write("b\n");
+    output.write("c\n");
+
+    fail("ENOSPC");
+    fail("ENOSPC");
+    const whileFull = [output.dropped, output.waitingBytes];
+    output.write("d\n");
+    finish();
+
+    expect(whileFull).toEqual([3, 0]);
+    expect(writes).toEqual(["a\n", "b\nc\n", "d\n"]);
+    expect([output.dropped, told]).toEqual([3, [3]]);
+  });
+
+  test("a line after one that a full disk tore begins on a line of its own", () => {
+    const { output, writes, fail, finish } = newOutput();
+    output.write("abcdef\n");
+    finish(3);
+    fail("ENOSPC");
+
+    output.write("g\n");
+    fail("ENOSPC");
+    output.write("h\n");
+    finish();
+
+    expect(writes).toEqual(["abcdef\n", "def\n", "\ng\n", "\nh\n"]);
+    expect([output.dropped, output.waitingBytes]).toEqual([2, 0]);
   });
 
   test("a full non-blocking descriptor is tried again", async () => {
@@ -96,6 +150,18 @@ describe("log output", () => {
     expect(output.waitingBytes).toBe(2);
   });
 
+  test("a real device that is full costs the lines and nothing else", async () => {
+    const descriptor = openSync("/dev/full", "w");
+    const output = logToDescriptor(descriptor);
+
+    output.write("a\n");
+    output.write("b\n");
+    await output.flush();
+
+    expect(output.dropped).toBe(2);
+    closeSync(descriptor);
+  });
+
   test("reaches a real descriptor whole", async () => {
     const directory = mkdtempSync(join(tmpdir(), "ztna-log-"));
     const descriptor = openSync(join(directory, "log"), "w");
@@ -122,9 +188,12 @@ function newOutput() {
     done = callback;
     waiting?.(writes.length);
   });
+  const told: number[] = [];
+  output.onResumed = (count) => told.push(count);
   return {
     output,
     writes,
+    told,
     finish: (written = bytesUnderWay) => done(null, written),
     fail: (code: string) => done(Object.assign(new Error(code), { code }), 0),
     attempted: (count: number) =>

@@ -39,15 +39,14 @@ describe("logger", () => {
     expect(lines()).toMatchObject([{ audit: true, decision: "deny", rule: "default" }]);
   });
 
-  test("lines that the output does not take are counted and reported", () => {
-    const { log, lines, refuse } = newLogger();
+  test("says how many lines were dropped when lines leave again", () => {
+    const { log, lines, drop, resume } = newLogger();
 
-    refuse(true);
-    log.info("leg up");
-    log.info("leg up");
-    refuse(false);
+    drop(2);
     log.info("role stopped");
+    resume(2);
 
+    expect(log.linesDropped).toBe(2);
     expect(lines()).toMatchObject([
       { msg: "role stopped" },
       { msg: "log lines dropped", level: "warn", count: 2 },
@@ -71,21 +70,25 @@ describe("logger", () => {
 
 function newLogger(options: Partial<LoggerOptions> = {}) {
   let text = "";
-  let refusing = false;
+  let dropped = 0;
   const output: LogOutput = {
     write: (line) => {
-      if (!refusing) text += line;
-      return !refusing;
+      text += line;
     },
+    get dropped() {
+      return dropped;
+    },
+    onResumed: () => {},
     flush: async () => {},
   };
   const log = createLogger({ level: "info", role: "relay", output, pretty: false, ...options });
   return {
     log,
     text: () => text,
-    refuse: (yes: boolean) => {
-      refusing = yes;
+    drop: (count: number) => {
+      dropped += count;
     },
+    resume: (count: number) => output.onResumed(count),
     lines: (): Record<string, unknown>[] =>
       text
         .split("\n")

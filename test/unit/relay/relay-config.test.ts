@@ -28,6 +28,7 @@ describe("the configuration of a relay", () => {
         framesBurst: 256,
         legs: 65_536,
         handshakes: 1024,
+        retriesPerSource: 20,
       },
       metrics: { listen: "127.0.0.1:9090", allowedHosts: [] },
       logLevel: "info",

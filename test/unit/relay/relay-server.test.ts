@@ -34,6 +34,16 @@ describe("the relay as a process", () => {
     expect(endpoint.options).toMatchObject({ role: "relay", listen: ["192.0.2.1:4433"] });
   });
 
+  test("tells the data plane how many strangers it may answer and serve", async () => {
+    const { endpoint } = await start({ limits: { legs: 7, handshakes: 5, retriesPerSource: 200 } });
+
+    expect(endpoint.options.limits).toEqual({
+      legsMax: 7,
+      handshakesMax: 5,
+      retriesPerSource: 200,
+    });
+  });
+
   test("welcomes a client by the name that its certificate has", async () => {
     const { endpoint } = await start();
     greet(endpoint);
@@ -265,6 +275,7 @@ function listeningLogger() {
     warn: at("warn"),
     error: at("error"),
     audit: (fields) => audits.push(fields),
+    linesDropped: 0,
     flush: () => Promise.resolve(),
   };
   return { logger, lines, audits };

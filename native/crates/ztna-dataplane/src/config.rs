@@ -48,6 +48,9 @@ pub struct Limits {
     pub process_buffer_bytes_max: usize,
     /// Connections that a relay serves.
     pub legs_max: usize,
+    /// Retries a second to one source, and twice as many at once. An office behind one address may
+    /// need more.
+    pub retries_per_source: u32,
     /// SYNs held while a service's session is opened.
     pub held_syns_max: usize,
     /// Events waiting for JavaScript.
@@ -65,6 +68,7 @@ impl Default for Limits {
             tunnel_buffers_max: 262_144,
             process_buffer_bytes_max: 2 << 30,
             legs_max: 65_536,
+            retries_per_source: 20,
             held_syns_max: 1_024,
             events_max: 65_536,
         }

@@ -28,10 +28,13 @@ pub(crate) const TOKEN_LIFE_SECONDS: i64 = 10;
 pub(crate) const INITIAL_DATAGRAM_MIN: usize = 1_200;
 
 /// A first flight of connections is answered in full; what keeps coming from one source is not.
-pub(crate) const RETRY_RATES: SourceRates = SourceRates {
-    source: Rate { per_second: 20, burst: 40 },
-    total: Rate { per_second: 2_000, burst: 2_000 },
-};
+pub(crate) fn retry_rates(per_source: u32) -> SourceRates {
+    let per_second = per_source.max(1);
+    SourceRates {
+        source: Rate { per_second, burst: per_second.saturating_mul(2) },
+        total: Rate { per_second: 2_000, burst: 2_000 },
+    }
+}
 
 /// RFC 9000 §7.2: a client's first destination connection id is unpredictable.
 const DCID_MIN: usize = 8;
@@ -59,7 +62,7 @@ pub(crate) struct Retry {
 }
 
 impl Retry {
-    /// Creates one that keeps to `rates`, which are [`RETRY_RATES`] unless configured.
+    /// Creates one that keeps to `rates`.
     pub(crate) fn new(key: [u8; 32], rates: SourceRates, now: Instant) -> Self {
         Self { key, limit: SourceLimit::new(rates, now) }
     }

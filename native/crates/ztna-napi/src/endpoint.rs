@@ -28,6 +28,7 @@ pub struct BindingLimits {
     pub tunnel_buffers_max: Option<f64>,
     pub process_buffer_bytes_max: Option<f64>,
     pub legs_max: Option<f64>,
+    pub retries_per_source: Option<f64>,
     pub held_syns_max: Option<f64>,
     pub events_max: Option<f64>,
 }
@@ -157,6 +158,12 @@ impl BindingLimits {
                 default.process_buffer_bytes_max,
             )?,
             legs_max: or(self.legs_max, default.legs_max)?,
+            retries_per_source: match self.retries_per_source {
+                Some(value) => {
+                    u32::try_from(whole("limit", value)?).map_err(|_| invalid("limit", value))?
+                }
+                None => default.retries_per_source,
+            },
             held_syns_max: or(self.held_syns_max, default.held_syns_max)?,
             events_max: or(self.events_max, default.events_max)?,
         })

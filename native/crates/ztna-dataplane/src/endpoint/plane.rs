@@ -18,7 +18,7 @@ use crate::event::Event;
 use crate::id::{ConnectionHandle, PairId, WireId};
 use crate::path::CheckBudget;
 use crate::reset::{RESET_RATES, StatelessReset};
-use crate::retry::{RETRY_RATES, Retry};
+use crate::retry::{Retry, retry_rates};
 use crate::tls::TlsContext;
 use crate::udp::{RecvBuffers, UdpPort};
 use crate::user_udp::UdpBatch;
@@ -197,7 +197,7 @@ impl Plane {
             sources: HashMap::new(),
             dialled_legs: Vec::new(),
             tls: None,
-            retry: Retry::new(config.reset_key, RETRY_RATES, now),
+            retry: Retry::new(config.reset_key, retry_rates(config.limits.retries_per_source), now),
             resets: StatelessReset::new(config.reset_key, RESET_RATES, now),
             check_budget: CheckBudget::new(config.allow_loopback),
             timers: BinaryHeap::new(),

@@ -6,13 +6,15 @@ use std::net::SocketAddr;
 
 use quiche::{Header, Type};
 
-use super::{RETRY_RATES, Retry};
+use super::{Retry, retry_rates};
 use crate::fuzzing::epoch;
 use crate::id::WireId;
 use crate::testing::pki::NOW;
 use crate::testing::quic::CLIENT;
 
 pub(super) const ID: WireId = WireId([8; 8]);
+/// Retries a second to one source.
+pub(super) const PER_SOURCE: u32 = 3;
 
 /// Returns whether the token is good.
 pub(crate) fn check_one_token(retry: &Retry, token: &[u8]) -> bool {
@@ -47,5 +49,5 @@ pub(super) fn header(ty: Type, version: u32, dcid: &[u8], token: &[u8]) -> Heade
 }
 
 pub(crate) fn retry(key: [u8; 32]) -> Retry {
-    Retry::new(key, RETRY_RATES, epoch())
+    Retry::new(key, retry_rates(PER_SOURCE), epoch())
 }
