@@ -81,6 +81,14 @@ function allParts(): Part[] {
       tool: "check",
       ...cargo("clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"),
     },
+    {
+      name: "fuzz bodies",
+      tool: "check",
+      ...cargo(
+        ...["clippy", "--locked", "--package", "ztna-dataplane", "--features", "fuzzing"],
+        ...["--", "-D", "warnings"],
+      ),
+    },
     { name: "rust", tool: "cargo", ...cargo("test", "--locked", "--workspace", "--no-fail-fast") },
     ...testFolders(),
   ];

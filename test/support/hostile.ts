@@ -11,8 +11,9 @@ export async function buildHostile(): Promise<void> {
   const digest = fingerprint({ globs: ["native/crates/ztna-hostile/**/*"], facts: [] });
   if (isFresh(PROGRAM, RECORD, digest)) return;
 
-  const manifest = ["--manifest-path", "native/Cargo.toml"];
-  await must(["cargo", "build", "--quiet", "--locked", ...manifest, "--package", "ztna-hostile"]);
+  // In native/, whose configuration leads cargo to the BoringSSL that is compiled already.
+  const cargo = ["env", "--chdir=native", "cargo"];
+  await must([...cargo, "build", "--quiet", "--locked", "--package", "ztna-hostile"]);
   recordBuild(PROGRAM, RECORD, digest);
 }
 
@@ -59,6 +60,28 @@ export interface HalfOpenOutcome {
 
 export async function openHalf(remote: string, settings: Settings): Promise<HalfOpenOutcome> {
   return (await hostile("half-open", remote, settings)) as HalfOpenOutcome;
+}
+
+/** What came of hostile deeds inside a tunnel. */
+export interface TunnelOutcome {
+  /** Streams that were begun. */
+  readonly flows: number;
+  /** DATAGRAMs that left. */
+  readonly datagrams: number;
+  /** Answers of the connector to headers, by octet. */
+  readonly answers: Readonly<Record<string, number>>;
+  readonly resets: number;
+  /** Whether an honest packet came back at the end. */
+  readonly echoed: boolean;
+  readonly end: DialOutcome["end"];
+}
+
+/** Opens a session for `service` at a relay, and is hostile to its connector `count` times. */
+export async function abuseTunnel(
+  relay: string,
+  settings: Settings & { readonly service: string; readonly count: number },
+): Promise<TunnelOutcome> {
+  return (await hostile("tunnel", relay, settings)) as TunnelOutcome;
 }
 
 /** Writes octets that {@link dial} can be given as `stream`; returns the path. */

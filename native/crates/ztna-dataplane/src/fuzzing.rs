@@ -115,3 +115,6 @@ fn parts(mut data: &[u8]) -> impl Iterator<Item = &[u8]> {
         Some(part)
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,10 +11,24 @@ use crate::options::Options;
 /// Ed25519 is not among the defaults of BoringSSL.
 const SIGNATURES: &str = "ed25519:ECDSA+SHA256:ECDSA+SHA384:RSA-PSS+SHA256:RSA-PSS+SHA384";
 const TICKET_KEY: [u8; 48] = [9; 48];
+const TUNNEL_ALPN: &str = "ztna-tunnel-v2";
 const WINDOW: u64 = 1 << 20;
 
 /// Makes the configuration of one end.
 pub(crate) fn config(options: &Options) -> Outcome<Config> {
+    config_for(options, &options.alpn)
+}
+
+/// Makes the configuration of an agent's end of a tunnel.
+pub(crate) fn tunnel_config(options: &Options) -> Outcome<Config> {
+    let mut config = config_for(options, TUNNEL_ALPN)?;
+    // Whole in a channel frame on any path.
+    config.set_max_send_udp_payload_size(1_200);
+    config.enable_dgram(true, 1_024, 1_024);
+    Ok(config)
+}
+
+fn config_for(options: &Options, alpn: &str) -> Outcome<Config> {
     let mut builder = SslContextBuilder::new(SslMethod::tls())?;
     builder.set_min_proto_version(Some(SslVersion::TLS1_3))?;
     builder.set_sigalgs_list(SIGNATURES)?;
@@ -32,7 +46,7 @@ pub(crate) fn config(options: &Options) -> Outcome<Config> {
     let mut config = Config::with_boring_ssl_ctx_builder(quiche::PROTOCOL_VERSION, builder)?;
     config.verify_peer(false);
     config.grease(false);
-    config.set_application_protos(&[options.alpn.as_bytes()])?;
+    config.set_application_protos(&[alpn.as_bytes()])?;
     config.set_max_idle_timeout(30_000);
     config.set_max_send_udp_payload_size(1_350);
     config.set_initial_max_data(WINDOW);

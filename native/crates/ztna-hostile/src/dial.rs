@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::options::Options;
 use crate::{Outcome, client};
 
-const CONTROL_STREAM: u64 = 0;
+pub(crate) const CONTROL_STREAM: u64 = 0;
 
 /// Dials, writes the octets it was given to stream 0, and waits for the end or until time is up.
 pub(crate) fn dial(options: &Options) -> Outcome<Value> {
@@ -113,7 +113,7 @@ fn receive(
     Ok(())
 }
 
-fn end_of(quic: &Connection) -> Value {
+pub(crate) fn end_of(quic: &Connection) -> Value {
     let (by, error) = match (quic.peer_error(), quic.local_error()) {
         (Some(error), _) => ("peer", error),
         (None, Some(error)) => ("local", error),
@@ -133,7 +133,7 @@ fn end_of(quic: &Connection) -> Value {
     })
 }
 
-fn local_for(remote: SocketAddr) -> SocketAddr {
+pub(crate) fn local_for(remote: SocketAddr) -> SocketAddr {
     if remote.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() }
 }
 

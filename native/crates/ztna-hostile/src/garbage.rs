@@ -122,7 +122,7 @@ fn copy(rng: &mut Rng, real: &[Vec<u8>]) -> Vec<u8> {
     rng.choice(real).cloned().unwrap_or_default()
 }
 
-fn random(rng: &mut Rng, length: std::ops::Range<usize>) -> Vec<u8> {
+pub(crate) fn random(rng: &mut Rng, length: std::ops::Range<usize>) -> Vec<u8> {
     let mut octets = vec![0; rng.usize(length)];
     rng.fill(&mut octets);
     octets

@@ -6,6 +6,7 @@
 //! * `dial` makes one QUIC connection and tells how it ended.
 //! * `garbage` sends random datagrams and mutated copies of real ones.
 //! * `half-open` begins handshakes from many sources and finishes none.
+//! * `tunnel` opens a session as an agent does and is hostile inside its tunnel, to the connector.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool prints")]
 #![expect(clippy::disallowed_methods, reason = "a flood is paced; nothing of it is in the product")]
@@ -16,6 +17,8 @@ mod garbage;
 mod half_open;
 mod options;
 mod raw_udp;
+mod session;
+mod tunnel;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -45,6 +48,7 @@ fn run(arguments: &[String]) -> Outcome<serde_json::Value> {
         "dial" => dial::dial(&options),
         "garbage" => garbage::garbage(&options),
         "half-open" => half_open::half_open(&options),
+        "tunnel" => tunnel::tunnel(&options),
         other => Err(format!("nothing is called {other}").into()),
     }
 }

@@ -16,6 +16,8 @@ pub(crate) struct Options {
     pub(crate) key: Option<PathBuf>,
     /// ALPN.
     pub(crate) alpn: String,
+    /// Service that a session is opened for.
+    pub(crate) service: String,
     /// Octets for stream 0.
     pub(crate) stream: Vec<u8>,
     /// How often they are written.
@@ -26,7 +28,7 @@ pub(crate) struct Options {
     pub(crate) early: bool,
     /// How long a connection is kept at most, or a flood waits for answers.
     pub(crate) hold: Duration,
-    /// Datagrams or handshakes.
+    /// Datagrams, handshakes or deeds in a tunnel.
     pub(crate) count: u64,
     /// Datagrams a second.
     pub(crate) rate: u64,
@@ -49,6 +51,7 @@ impl Options {
             chain: None,
             key: None,
             alpn: "ztna-v2".to_owned(),
+            service: String::new(),
             stream: Vec::new(),
             repeat: 1,
             reads: true,
@@ -73,6 +76,7 @@ impl Options {
             "chain" => self.chain = Some(value.into()),
             "key" => self.key = Some(value.into()),
             "alpn" => value.clone_into(&mut self.alpn),
+            "service" => value.clone_into(&mut self.service),
             "stream" => self.stream = std::fs::read(value).map_err(|error| error.to_string())?,
             "repeat" => self.repeat = usize::try_from(number()?).unwrap_or(usize::MAX),
             "reads" => self.reads = number()? != 0,
