@@ -28,6 +28,7 @@ mod snapshot;
 mod timers;
 mod transmit;
 mod turn;
+mod waiting;
 
 #[cfg(test)]
 mod tests;

@@ -9,14 +9,12 @@ use mio::event::Event as Readiness;
 use crate::event::Event;
 
 use super::plane::{FLOW_BASE, LINK_BASE, LISTENER_BASE, PORT_BASE, PORTS_MAX, Plane, WAKE, clock};
+use super::waiting::Waiting;
 
 /// Receive calls a socket and turn: bounds how long sending waits.
 const RECEIVE_CALLS_A_TURN: usize = 4;
 /// A turn that took longer than this held up the clocks of silence (reference: own stalls).
 const STALL: Duration = Duration::from_millis(10);
-/// Times that others may run before this thread sleeps. What they have done by then is there without a
-/// wake-up, which costs a busy machine more than the work that it announces.
-const YIELDS: u32 = 2;
 /// Flow reports wait this long, or until there are so many.
 const REPORT_DELAY: Duration = Duration::from_millis(50);
 const REPORTS_MAX: usize = 4_096;
@@ -27,34 +25,25 @@ impl Plane {
         self.warn_of_small_buffers();
         let mut readiness = Events::with_capacity(1_024);
         let mut more = false;
-        let mut yields_left = 0;
+        let mut waiting = Waiting::default();
         let mut last_turn = clock();
         loop {
             self.publish(clock());
-            let timeout = if more {
-                Some(Duration::ZERO)
-            } else if yields_left > 0 {
-                yields_left -= 1;
+            let timeout = if more { Some(Duration::ZERO) } else { self.until_next_timer(clock()) };
+            if self.wait(&mut waiting, &mut readiness, timeout) {
+                // Who woke this thread may have more to say: what comes together is done together.
+                self.note_readiness(&readiness);
                 std::thread::yield_now();
-                Some(Duration::ZERO)
-            } else {
-                self.until_next_timer(clock())
-            };
-            if let Err(error) = self.poll.poll(&mut readiness, timeout)
-                && error.kind() != std::io::ErrorKind::Interrupted
-            {
-                self.warn("poll failed", error.to_string());
+                self.wait(&mut waiting, &mut readiness, Some(Duration::ZERO));
             }
 
-            if !readiness.is_empty() {
-                yields_left = YIELDS;
-            }
             let now = clock();
             if more && now.duration_since(last_turn) > STALL {
                 self.note_stall(now.duration_since(last_turn));
             }
             last_turn = now;
-            more = self.turn(&readiness, now);
+            self.note_readiness(&readiness);
+            more = self.turn(now);
             if self.stopping.is_some_and(|at| now >= at || self.connections.is_empty()) {
                 break;
             }
@@ -82,10 +71,7 @@ impl Plane {
     }
 
     /// Reads, obeys, moves and sends once; returns whether something is left to read.
-    fn turn(&mut self, readiness: &Events, now: Instant) -> bool {
-        for event in readiness {
-            self.note_readiness(event);
-        }
+    fn turn(&mut self, now: Instant) -> bool {
         let mut more = false;
         for port in 0..self.ports.len() {
             more |= self.receive_port(port, RECEIVE_CALLS_A_TURN, now);
@@ -103,7 +89,30 @@ impl Plane {
         more || !self.dirty.is_empty()
     }
 
-    fn note_readiness(&mut self, event: &Readiness) {
+    /// Waits for readiness; returns whether the thread slept and was woken by some.
+    fn wait(
+        &mut self,
+        waiting: &mut Waiting,
+        readiness: &mut Events,
+        timeout: Option<Duration>,
+    ) -> bool {
+        match waiting.wait(&mut self.poll, readiness, timeout) {
+            Ok(slept) => slept && !readiness.is_empty(),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => false,
+            Err(error) => {
+                self.warn("poll failed", error.to_string());
+                false
+            }
+        }
+    }
+
+    fn note_readiness(&mut self, readiness: &Events) {
+        for event in readiness {
+            self.note_ready(event);
+        }
+    }
+
+    fn note_ready(&mut self, event: &Readiness) {
         match event.token() {
             WAKE => {}
             Token(token) if token < PORT_BASE + PORTS_MAX => {
