@@ -7,9 +7,11 @@
  * - **An answer is held against the question**: another service, a channel that this agent did not
  *   choose, no path at all are the relay's fault and make no session.
  */
+
 import type { Instant } from "../base/time.ts";
 import { FlowAnswer } from "../leg/endpoint-port.ts";
 import type { LegAnswer } from "../leg/relay-leg.ts";
+import { pathOf } from "../leg/relayed-path.ts";
 import { AVOID_MAX } from "../protocol/limits.ts";
 import type { SessionOpenOk } from "../protocol/messages.ts";
 import { failureOfAnswer, NO_RELAY } from "./access-failure.ts";
@@ -114,7 +116,7 @@ export class SessionAsks {
     const { channelId: receiveId, connector } = answer;
     const pair =
       complaint === undefined && leg !== undefined && path !== undefined
-        ? this.#tunnels.join(connector, relay, { leg, sendId: path.channel, receiveId })
+        ? this.#tunnels.join(connector, relay, pathOf(leg, path, receiveId))
         : undefined;
     if (!pair?.ok) {
       this.#links.close(relay, answer.session, "not what was asked for");

@@ -8,9 +8,11 @@
  * - **A relay that forgot has {@link CONFIRM_WITHIN}** to find the connector again.
  * - **The last session ends the service's use of the tunnel.**
  */
+
 import { after, type Duration, earliest, type Instant, isDue, ms, seconds } from "../base/time.ts";
 import { FlowAnswer } from "../leg/endpoint-port.ts";
 import type { LegAnswer } from "../leg/relay-leg.ts";
+import { pathOf } from "../leg/relayed-path.ts";
 import type { CloseCodeName } from "../protocol/close-codes.ts";
 import { REASON_CHARS_MAX } from "../protocol/limits.ts";
 import type { SessionOpenOk } from "../protocol/messages.ts";
@@ -201,7 +203,7 @@ export class SessionLinks {
     const [path] = answer.paths;
     if (leg === undefined || path === undefined) return;
     const { channelId: receiveId } = answer;
-    this.#tunnels.join(answer.connector, relay, { leg, sendId: path.channel, receiveId });
+    this.#tunnels.join(answer.connector, relay, pathOf(leg, path, receiveId));
     this.#channelIds.handleAnswered(relay, receiveId, ask.proposed);
     this.#hold(bond, relay, ask.link, answer.session, answer.leaseMs, now);
   }

@@ -27,6 +27,7 @@ import {
 } from "../leg/endpoint-port.ts";
 import type { JudgePeer } from "../leg/judge.ts";
 import { failure } from "../leg/relay-leg.ts";
+import type { RelayedPath } from "../leg/relayed-path.ts";
 import { CandidateExchange } from "../p2p/candidate-exchange.ts";
 import { includesService } from "../policy/grants.ts";
 import { CloseCode } from "../protocol/close-codes.ts";
@@ -44,7 +45,6 @@ import {
   OPEN_TIMEOUT,
   type Pair,
   PROTOCOL_VIOLATION,
-  type RelayedPath,
   SILENCE_MAX,
   serviceOf,
   TIMED_OUT,
@@ -375,8 +375,8 @@ export class TunnelBook {
     pair.silentUntil = undefined;
   }
 
-  #openPath({ id }: Pair, { leg, sendId, receiveId }: RelayedPath): void {
-    this.#commands.push({ type: "open-relayed-path", pair: id, leg, sendId, receiveId });
+  #openPath({ id }: Pair, path: RelayedPath): void {
+    this.#commands.push({ type: "open-relayed-path", pair: id, ...path });
   }
 
   #closeChannel(channel: string): void {

@@ -1,4 +1,5 @@
 /** What the agent knows of its connectors, and what its tunnels tell its sessions. */
+
 import { type Duration, type Instant, seconds } from "../base/time.ts";
 import { describeClose, isRefusal, isViolation } from "../leg/closing.ts";
 import {
@@ -7,6 +8,7 @@ import {
   FlowAnswer,
   type PairId,
 } from "../leg/endpoint-port.ts";
+import type { RelayedPath } from "../leg/relayed-path.ts";
 import type { CandidateExchange } from "../p2p/candidate-exchange.ts";
 import type { ProvenPeer } from "../policy/identity.ts";
 import type { CloseCodeName } from "../protocol/close-codes.ts";
@@ -33,14 +35,6 @@ export interface Pair {
   tunnel: AgentTunnel | undefined;
   /** Set while no path answers: when the tunnel is given up. */
   silentUntil: Instant | undefined;
-}
-
-export interface RelayedPath {
-  readonly leg: ConnectionHandle;
-  /** The id that the relay issued. */
-  readonly sendId: string;
-  /** The id that this agent issued. */
-  readonly receiveId: string;
 }
 
 export interface AgentTunnel {

@@ -11,6 +11,7 @@
  * - **A pair without sessions is forgotten** after {@link PAIR_LINGER}, with its tunnel and channels,
  *   and sooner where another needs its place: there are never more pairs than sessions may be.
  */
+
 import { after, type Duration, type Instant, isDue, ms, seconds } from "../base/time.ts";
 import { describeClose, isViolation } from "../leg/closing.ts";
 import {
@@ -24,6 +25,7 @@ import {
   type RandomHex,
 } from "../leg/endpoint-port.ts";
 import type { JudgePeer } from "../leg/judge.ts";
+import { pathOf, type RelayedPath } from "../leg/relayed-path.ts";
 import { CandidateExchange } from "../p2p/candidate-exchange.ts";
 import type { ProvenPeer } from "../policy/identity.ts";
 import { CloseCode, type CloseCodeName } from "../protocol/close-codes.ts";
@@ -37,7 +39,6 @@ import {
   NO_USAGE,
   newPair,
   pairKey,
-  type RelayedPath,
   type Session,
   type TunnelOfPair,
 } from "./agent-pair.ts";
@@ -112,7 +113,7 @@ export class AccessTable {
     pair.forgetAt = undefined;
     this.#lingering.delete(pair);
     const receiveId = pair.paths.get(relay)?.receiveId ?? this.#options.issueChannelId();
-    this.#setPath(pair, relay, { leg, sendId: offer.path.channel, receiveId });
+    this.#setPath(pair, relay, pathOf(leg, offer.path, receiveId));
 
     const replaced = [...pair.sessions].filter(
       (it) => it.relay === relay && (it.service === offer.service || it.id === offer.session),

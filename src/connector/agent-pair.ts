@@ -1,6 +1,8 @@
 /** What the connector knows of an agent instance: its sessions, paths and tunnel. */
+
 import type { Instant } from "../base/time.ts";
 import type { ConnectionHandle, PairId } from "../leg/endpoint-port.ts";
+import type { RelayedPath } from "../leg/relayed-path.ts";
 import type { CandidateExchange } from "../p2p/candidate-exchange.ts";
 import type { ProvenPeer } from "../policy/identity.ts";
 import type { PeerDescription } from "../protocol/messages.ts";
@@ -19,14 +21,6 @@ export interface AgentPair {
   tunnel: ConnectorTunnel | undefined;
   /** Set while there is no session: when the pair is forgotten. */
   forgetAt: Instant | undefined;
-}
-
-export interface RelayedPath {
-  readonly leg: ConnectionHandle;
-  /** The id that the relay issued. */
-  readonly sendId: string;
-  /** The id that this connector issued. */
-  readonly receiveId: string;
 }
 
 export interface Session {

@@ -37,6 +37,8 @@ export type EndpointCommand =
       readonly sendId: string;
       /** The id that this side issued. */
       readonly receiveId: string;
+      /** Whether both ends are close: a tunnel that starts then has a large window. */
+      readonly near: boolean;
     }
   | { readonly type: "close-channel"; readonly channel: string }
   | {

@@ -39,6 +39,8 @@ const request = u32;
 const leaseMs = u32;
 /** Bit a second, 0 = no limit. */
 const rate = count;
+/** Between the ends of a path, as the relay measured it: a hint for the first congestion window. */
+const rttMs = z.exactOptional(u32);
 
 const hello = z.object({
   type: z.literal("hello"),
@@ -146,7 +148,7 @@ const sessionOpenOk = z.object({
   connector: peerDescription,
   channelId,
   paths: z
-    .array(z.object({ relay: relayName, channel: channelId, rate }).readonly())
+    .array(z.object({ relay: relayName, channel: channelId, rate, rttMs }).readonly())
     .max(PATHS_PER_SESSION_MAX)
     .readonly(),
   leaseMs,
@@ -163,6 +165,7 @@ const sessionOffer = z.object({
       relay: relayName,
       channel: channelId,
       rate,
+      rttMs,
       /** Whether this channel was in force already: its ids are kept. */
       existing: z.boolean(),
     })

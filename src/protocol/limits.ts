@@ -12,6 +12,9 @@ export const CONTROL_FRAME_BYTES_BEFORE_ADMISSION_MAX = 16_384;
 /** Nesting of a control frame's JSON; the outermost object counts. */
 export const JSON_DEPTH_MAX = 8;
 
+/** Ends with a round trip of no more, in ms, are near: `rttMs` of a path. */
+export const NEAR_RTT_MS = 5;
+
 export const U16_MAX = 0xff_ff;
 export const U32_MAX = 0xff_ff_ff_ff;
 

@@ -70,6 +70,7 @@ export class Admission {
     const leg: Leg = {
       connection,
       remote,
+      rttUs: undefined,
       leaf,
       expiresAt,
       proven,

@@ -14,7 +14,7 @@ import type { FailureCode } from "../protocol/failure-codes.ts";
 import { U32_MAX } from "../protocol/limits.ts";
 import type { PeerDescription } from "../protocol/messages.ts";
 import type { Channel, ChannelTable } from "./channel-table.ts";
-import type { Peer } from "./peer-table.ts";
+import { type Peer, roundTrip } from "./peer-table.ts";
 import type { RelayContext } from "./relay-context.ts";
 import type { SessionTable } from "./session-table.ts";
 
@@ -80,6 +80,7 @@ export class Offers {
         relay: this.#context.settings.relay,
         channel: channel.connectorRelayId,
         rate: this.#context.settings.channelRateBps,
+        ...roundTrip(agent.leg, connector.leg),
         existing: channel.connectorClientId !== undefined,
       },
       leaseMs: this.#sessions.leaseMs(agent, connector, now),

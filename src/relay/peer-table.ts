@@ -21,6 +21,8 @@ export interface Leg {
   readonly expiresAt: Instant;
   readonly pacer: FramePacer;
   proven: ProvenPeer;
+  /** Least round-trip time until its latest frame. */
+  rttUs: number | undefined;
   /** Set by `hello`. */
   peer: Peer | undefined;
   /** Until `hello`, and while frames wait. */
@@ -142,6 +144,15 @@ export class PeerTable {
     this.#peers.delete(peer.key);
     removeFrom(this.#peersOfIdentity, peer.proven.identity.uri, peer);
   }
+}
+
+/** Returns what the ends of a channel are told of its length; nothing while a leg is lost. */
+export function roundTrip(
+  agent: Leg | undefined,
+  connector: Leg | undefined,
+): { readonly rttMs?: number } {
+  if (agent?.rttUs === undefined || connector?.rttUs === undefined) return {};
+  return { rttMs: Math.ceil((agent.rttUs + connector.rttUs) / 1000) };
 }
 
 /** A URI has no space, so no two pairs share a key. */

@@ -27,8 +27,10 @@ export function inputOf(
         expiresAt: instantOf(leaf.notAfter),
       };
     }
-    case "control":
-      return { type: "frame", connection: event.connection, frame: event.frame };
+    case "control": {
+      const { connection, frame, rttUs } = event;
+      return { type: "frame", connection, frame, rttUs };
+    }
     case "closed": {
       const { connection, reason: detail } = event;
       const how = howClosed(event);

@@ -66,6 +66,7 @@ export interface RelayFigures {
   readonly channels: number;
 }
 
+type LegFrame = Extract<RelayInput, { readonly type: "frame" }>;
 type ClosedInput = Extract<RelayInput, { readonly type: "closed" }>;
 type Violation = Pick<
   Extract<RelayEvent, { readonly type: "protocol-violation" }>,
@@ -184,7 +185,7 @@ export class RelayState implements StateMachine<RelayInput, RelayOutput> {
     if (leg === undefined) return;
 
     if (input.type === "closed") this.#handleClosed(leg, input, now);
-    else if (input.type === "frame") this.#handleFrame(leg, input.frame, now);
+    else if (input.type === "frame") this.#handleFrame(leg, input, now);
     else if (leg.peer !== undefined) this.#offers.handleSilent(leg.peer);
   }
 
@@ -222,7 +223,8 @@ export class RelayState implements StateMachine<RelayInput, RelayOutput> {
     }
   }
 
-  #handleFrame(leg: Leg, frame: Uint8Array, now: Instant): void {
+  #handleFrame(leg: Leg, { frame, rttUs }: LegFrame, now: Instant): void {
+    leg.rttUs = rttUs;
     switch (leg.pacer.handleFrame(frame, now)) {
       case "take":
         this.#takeFrame(leg, frame, now);

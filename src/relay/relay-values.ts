@@ -38,6 +38,8 @@ export type RelayInput =
       readonly type: "frame";
       readonly connection: ConnectionHandle;
       readonly frame: Uint8Array;
+      /** Least round-trip time of the connection so far. */
+      readonly rttUs: number | undefined;
     }
   | {
       readonly type: "closed";

@@ -13,7 +13,7 @@ import type { FailureCode } from "../protocol/failure-codes.ts";
 import type { SessionOpen } from "../protocol/messages.ts";
 import type { Channel, ChannelTable } from "./channel-table.ts";
 import { describePeer, type OfferOutcome, type Offers } from "./offers.ts";
-import type { Leg, Peer, PeerTable } from "./peer-table.ts";
+import { type Leg, type Peer, type PeerTable, roundTrip } from "./peer-table.ts";
 import type { Registry } from "./registry.ts";
 import type { RelayContext } from "./relay-context.ts";
 import type { Session, SessionTable } from "./session-table.ts";
@@ -330,7 +330,7 @@ export class SessionOpenings {
       service,
       connector: describePeer(connector),
       channelId: channel.agentClientId,
-      paths: [{ relay, channel: channel.agentRelayId, rate }],
+      paths: [{ relay, channel: channel.agentRelayId, rate, ...roundTrip(leg, connector.leg) }],
       leaseMs: Math.max(0, Math.floor(session.expiresAt - now)),
     });
   }

@@ -104,6 +104,8 @@ export type Command =
       readonly leg: ConnectionHandle;
       readonly sendId: string;
       readonly receiveId: string;
+      /** Whether both ends are close: a tunnel that starts then has a large window. */
+      readonly near: boolean;
     }
   | { readonly type: "close-channel"; readonly channel: string }
   | {
@@ -228,6 +230,8 @@ export type EndpointEvent =
       readonly type: "control";
       readonly connection: ConnectionHandle;
       readonly frame: Uint8Array;
+      /** Least round-trip time of the connection so far. */
+      readonly rttUs?: number;
     }
   | ClosedEvent
   | {

@@ -144,6 +144,8 @@ export interface JoinOptions {
 
 export class BenchLeg {
   instance = "";
+  /** As the data plane measures it with the next frame. */
+  rttUs: number | undefined;
   readonly connection: number;
   readonly #bench: RelayBench;
   #request = 100;
@@ -158,7 +160,8 @@ export class BenchLeg {
   }
 
   sendBytes(frame: Uint8Array): void {
-    this.#bench.feed({ type: "frame", connection: this.connection, frame });
+    const { connection, rttUs } = this;
+    this.#bench.feed({ type: "frame", connection, frame, rttUs });
   }
 
   close(how: HowClosed, detail?: string): void {

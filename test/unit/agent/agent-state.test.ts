@@ -66,6 +66,19 @@ describe("agent and its relays", () => {
 });
 
 describe("agent and its sessions", () => {
+  test.each([
+    [5, true],
+    [6, false],
+  ])("a connector %p ms away is near: %p", (rttMs, near) => {
+    const agent = new AgentBench().ready();
+    agent.feed({ type: "wanted", service: "echo" });
+    const path = { relay: "relay.example:4433", channel: "00000000000000f1", rate: 0, rttMs };
+
+    const opened = agent.grantSession(0, { paths: [path] });
+
+    expect(commands(opened, "open-relayed-path")).toMatchObject([{ near }]);
+  });
+
   test("opens a session and a tunnel for a service that is wanted, then grants it", () => {
     const agent = new AgentBench().ready();
 

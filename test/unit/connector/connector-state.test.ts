@@ -78,6 +78,22 @@ describe("connector and offers", () => {
     expect(order).toEqual(["open-relayed-path", "send-control"]);
   });
 
+  test.each([
+    [0, true],
+    [5, true],
+    [6, false],
+    [undefined, false],
+  ])("an agent %p ms away is near: %p", (rttMs, near) => {
+    const path = { relay: "relay.example:4433", channel: "00000000000000f1", rate: 0 };
+    const length = rttMs === undefined ? {} : { rttMs };
+
+    const caused = new ConnectorBench().ready().offer({
+      path: { ...path, existing: false, ...length },
+    });
+
+    expect(commands(caused, "open-relayed-path")).toMatchObject([{ near }]);
+  });
+
   test("a second offer for the pair keeps the channel id", () => {
     const connector = new ConnectorBench().ready();
     const [first] = legMessages(connector.offer(), connector.leg());

@@ -27,6 +27,32 @@ describe("offers to connectors", () => {
     });
   });
 
+  test("tell both ends the round trip between them, rounded up", () => {
+    const { agent, one, two } = openWithTwo();
+    agent.rttUs = 700;
+    one.rttUs = 1301;
+    two.rttUs = 1301;
+    one.register(["echo"]);
+    two.register(["echo"]);
+    agent.open("echo");
+    expect(one.last("session-offer").path.rttMs).toBe(3);
+
+    one.rttUs = 300;
+    one.accept();
+
+    expect(agent.last("session-open-ok").paths).toMatchObject([{ rttMs: 1 }]);
+  });
+
+  test("tell nothing of a way that was not measured", () => {
+    const { agent, one } = openWithTwo();
+    agent.rttUs = 700;
+    agent.open("echo");
+    one.accept();
+
+    expect(one.last("session-offer").path).not.toContainKey("rttMs");
+    expect(agent.last("session-open-ok").paths[0]).not.toContainKey("rttMs");
+  });
+
   test("a late answer is closed", () => {
     const { agent, one, two, bench } = openWithTwo();
     agent.open("echo");

@@ -80,6 +80,8 @@ pub enum Command {
         send_id: WireId,
         /// The id that this side issued: comes in.
         receive_id: WireId,
+        /// Whether the relay found both ends close: a tunnel that starts then has a large window.
+        near: bool,
     },
     /// Relay: ends the channel that has this id on either side. Agent, connector: ends the relayed
     /// path with this `receive_id`.

@@ -1,6 +1,7 @@
 //! What the endpoint tells its owner. Plain data, drained in batches.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::id::{ConnectionHandle, PairId};
 
@@ -30,6 +31,8 @@ pub enum Event {
         connection: ConnectionHandle,
         /// The body, without its length.
         frame: Vec<u8>,
+        /// Least round-trip time of the connection so far.
+        rtt: Option<Duration>,
     },
     /// A connection ended, also one whose handshake failed.
     Closed {

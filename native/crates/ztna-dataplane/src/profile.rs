@@ -44,6 +44,11 @@ const TUNNEL_CONNECTION_WINDOW: u64 = 256 << 20;
 /// 65,535 less the UDP header: whatever arrives can be a packet.
 const UDP_PAYLOAD_RECEIVE_MAX: usize = 65_527;
 
+/// RFC 9002 §7.2.
+const WINDOW_PACKETS: usize = 10;
+/// 350 kB: 28 ms of a link with 100 Mbit/s.
+const WINDOW_PACKETS_NEAR: usize = 256;
+
 /// RFC 9002 §6.2.2 says 333 ms, which costs a lost first flight a third of a second.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 
@@ -83,6 +88,20 @@ pub(crate) fn apply_tunnel(config: &mut Config, end: End) -> quiche::Result<()> 
     config.set_max_stream_window(TUNNEL_STREAM_WINDOW_MAX);
     apply_streams(config, end, TUNNEL_STREAMS_MAX, TUNNEL_STREAM_WINDOW_FIRST);
     Ok(())
+}
+
+/// Sets the first congestion window, which is also the least, of tunnels that start from here on.
+///
+/// The window of BBR is twice the bandwidth-delay product. Between neighbours that is a few packets,
+/// less than what any process of the way leaves waiting while another has the processor: the window
+/// then limits the rate, the rate that was measured limits the window, and both stay low. On a longer
+/// way such jitter is small beside the delay, and a large least window would fill a slow link's queue.
+pub(crate) fn set_tunnel_window(config: &mut Config, near: bool) {
+    config.set_initial_congestion_window_packets(if near {
+        WINDOW_PACKETS_NEAR
+    } else {
+        WINDOW_PACKETS
+    });
 }
 
 fn apply_common(config: &mut Config) -> quiche::Result<()> {

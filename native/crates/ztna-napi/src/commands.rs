@@ -57,6 +57,7 @@ pub enum BindingCommand {
         leg: u32,
         send_id: String,
         receive_id: String,
+        near: bool,
     },
     CloseChannel {
         channel: String,
@@ -161,12 +162,15 @@ impl BindingCommand {
             Self::MoveChannels { from, to } => {
                 Command::MoveChannels { from: ConnectionHandle(from), to: ConnectionHandle(to) }
             }
-            Self::OpenRelayedPath { pair, leg, send_id, receive_id } => Command::OpenRelayedPath {
-                pair: PairId(pair),
-                leg: ConnectionHandle(leg),
-                send_id: wire_id(&send_id)?,
-                receive_id: wire_id(&receive_id)?,
-            },
+            Self::OpenRelayedPath { pair, leg, send_id, receive_id, near } => {
+                Command::OpenRelayedPath {
+                    pair: PairId(pair),
+                    leg: ConnectionHandle(leg),
+                    send_id: wire_id(&send_id)?,
+                    receive_id: wire_id(&receive_id)?,
+                    near,
+                }
+            }
             Self::CloseChannel { channel } => Command::CloseChannel { channel: wire_id(&channel)? },
             Self::SetLocalCredentials { tunnel, credentials } => Command::SetLocalCredentials {
                 tunnel: ConnectionHandle(tunnel),

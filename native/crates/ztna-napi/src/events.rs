@@ -87,6 +87,7 @@ pub enum BindingEvent {
     Control {
         connection: u32,
         frame: Buffer,
+        rtt_us: Option<u32>,
     },
     Closed {
         connection: u32,
@@ -174,9 +175,11 @@ impl From<native::Event> for BindingEvent {
                     chain: chain.into_iter().map(Buffer::from).collect(),
                 }
             }
-            Event::Control { connection, frame } => {
-                Self::Control { connection: connection.0, frame: frame.into() }
-            }
+            Event::Control { connection, frame, rtt } => Self::Control {
+                connection: connection.0,
+                frame: frame.into(),
+                rtt_us: rtt.map(|it| u32::try_from(it.as_micros()).unwrap_or(u32::MAX)),
+            },
             Event::Closed { connection, kind, by, code, application, reason } => Self::Closed {
                 connection: connection.0,
                 kind: kind_text(kind),

@@ -14,7 +14,7 @@ use crate::id::{PairId, WireId};
 use crate::path::{PathSet, PathSide};
 use crate::retry::{Clock, Unanswered};
 
-use super::plane::{Plane, Target, clock, unix_time};
+use super::plane::{Pair, Plane, Target, clock, unix_time};
 use super::receive::long_destination;
 
 /// A client pads its first datagram to this (RFC 9000 §14.1): anything shorter is not answered.
@@ -180,7 +180,8 @@ impl Plane {
 
         let tls = self.tls.as_mut()?;
         tls.set_now(unix_time());
-        let config = tls.tunnel_server();
+        let near = self.pairs.get(&pair).is_some_and(Pair::is_near);
+        let config = tls.tunnel_server(near);
         let id = self.shared.issue_connection_id();
         let quic = quiche::accept(
             &ConnectionId::from_ref(&id.0),

@@ -37,8 +37,8 @@ impl Plane {
             Command::SendControl { connection, frame } => self.send_control(connection, &frame),
             Command::OpenChannel { a, b, rate_bps } => self.open_channel(a, b, rate_bps, now),
             Command::MoveChannels { from, to } => self.move_channels(from, to),
-            Command::OpenRelayedPath { pair, leg, send_id, receive_id } => {
-                self.open_relayed_path(pair, leg, send_id, receive_id, now);
+            Command::OpenRelayedPath { pair, leg, send_id, receive_id, near } => {
+                self.open_relayed_path(pair, leg, (send_id, receive_id), near, now);
             }
             Command::CloseChannel { channel } => self.close_channel(channel, now),
             Command::SetLocalCredentials { tunnel, credentials } => {
@@ -143,9 +143,8 @@ impl Plane {
 
     fn connect_tunnel(&mut self, handle: ConnectionHandle, pair: PairId, now: Instant) {
         self.tell_tls_the_time();
-        let has_path = self.pairs.get(&pair).is_some_and(|pair| !pair.channels.is_empty());
-        let config = self.tls.as_mut().map(TlsContext::tunnel_client);
-        let (true, Some(config)) = (has_path, config) else {
+        let paths = self.pairs.get(&pair).filter(|pair| !pair.channels.is_empty());
+        let (Some(paths), Some(tls)) = (paths, self.tls.as_mut()) else {
             return self.refuse_dial(handle, ConnectionKind::Tunnel, "the pair has no path");
         };
         let id = self.shared.issue_connection_id();
@@ -154,7 +153,7 @@ impl Plane {
             &ConnectionId::from_ref(&id.0),
             VIRTUAL_LOCAL,
             VIRTUAL_PEER,
-            config,
+            tls.tunnel_client(paths.is_near()),
         );
         let Ok(quic) = quic else {
             self.shared.release_id(id);
@@ -223,15 +222,16 @@ impl Plane {
         &mut self,
         pair: PairId,
         leg: ConnectionHandle,
-        send_id: WireId,
-        receive_id: WireId,
+        (send_id, receive_id): (WireId, WireId),
+        near: bool,
         now: Instant,
     ) {
         let leg_of = self.handles.get(&leg).and_then(|key| self.connections.get(*key));
         let Some(Kind::Leg(at)) = leg_of.map(|connection| &connection.kind) else {
             return self.warn("relayed path not opened", format!("leg {} is gone", leg.0));
         };
-        let channel = PairChannel { leg, port: at.port, relay: at.remote, send_id, receive_id };
+        let channel =
+            PairChannel { leg, port: at.port, relay: at.remote, send_id, receive_id, near };
         if let Some(Target::Channel(other)) = self.ids.get(&receive_id).copied()
             && other != pair
         {

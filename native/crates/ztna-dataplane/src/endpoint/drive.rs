@@ -134,8 +134,9 @@ impl Plane {
             loop {
                 match connection.control_in.read(&mut octets) {
                     Ok(Some(frame)) => {
+                        let rtt = connection.quic.path_stats().next().and_then(|path| path.min_rtt);
                         let connection = connection.handle;
-                        self.events.push(Event::Control { connection, frame });
+                        self.events.push(Event::Control { connection, frame, rtt });
                     }
                     Ok(None) => break,
                     Err(error) => {

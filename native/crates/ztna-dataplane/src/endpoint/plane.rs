@@ -54,6 +54,13 @@ pub(super) struct Pair {
     pub(super) tunnels: Vec<usize>,
 }
 
+impl Pair {
+    /// Returns whether every path is a short one.
+    pub(super) fn is_near(&self) -> bool {
+        !self.channels.is_empty() && self.channels.iter().all(|channel| channel.near)
+    }
+}
+
 /// One relayed path of a pair.
 #[derive(Clone, Copy)]
 pub(super) struct PairChannel {
@@ -62,6 +69,7 @@ pub(super) struct PairChannel {
     pub(super) relay: SocketAddr,
     pub(super) send_id: WireId,
     pub(super) receive_id: WireId,
+    pub(super) near: bool,
 }
 
 /// How a leg's address is reached: by the socket and the own address that its packets came to.
@@ -281,4 +289,28 @@ pub(super) fn unix_time() -> i64 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pair_is_near_when_each_of_its_paths_is() {
+        let pair_of = |lengths: &[bool]| {
+            let channels = lengths.iter().map(|near| PairChannel {
+                leg: ConnectionHandle(1),
+                port: 0,
+                relay: "192.0.2.1:4433".parse().unwrap(),
+                send_id: WireId([1; 8]),
+                receive_id: WireId([2; 8]),
+                near: *near,
+            });
+            Pair { channels: channels.collect(), tunnels: Vec::new() }
+        };
+
+        assert!(pair_of(&[true]).is_near() && pair_of(&[true, true]).is_near());
+        assert!(!pair_of(&[true, false]).is_near());
+        assert!(!pair_of(&[]).is_near());
+    }
 }

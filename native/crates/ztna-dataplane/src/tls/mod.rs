@@ -107,13 +107,15 @@ impl TlsContext {
         &mut self.leg_server
     }
 
-    /// Returns the configuration for dialling a connector.
-    pub(crate) const fn tunnel_client(&mut self) -> &mut Config {
+    /// Returns the configuration for dialling a connector, which may be near.
+    pub(crate) fn tunnel_client(&mut self, near: bool) -> &mut Config {
+        profile::set_tunnel_window(&mut self.tunnel_client, near);
         &mut self.tunnel_client
     }
 
-    /// Returns the configuration for accepting a tunnel.
-    pub(crate) const fn tunnel_server(&mut self) -> &mut Config {
+    /// Returns the configuration for accepting a tunnel from an agent, which may be near.
+    pub(crate) fn tunnel_server(&mut self, near: bool) -> &mut Config {
+        profile::set_tunnel_window(&mut self.tunnel_server, near);
         &mut self.tunnel_server
     }
 

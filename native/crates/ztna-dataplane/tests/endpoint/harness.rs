@@ -139,7 +139,7 @@ impl Node {
 
     pub(crate) fn wait_frame(&mut self, of: ConnectionHandle) -> Vec<u8> {
         self.wait("a control frame", |event| match event {
-            Event::Control { connection, frame } if *connection == of => Some(frame.clone()),
+            Event::Control { connection, frame, .. } if *connection == of => Some(frame.clone()),
             _ => None,
         })
     }

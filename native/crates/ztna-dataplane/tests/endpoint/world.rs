@@ -250,7 +250,7 @@ pub(crate) fn open_way(trust: &Trust, agent: &mut Node, connector: &mut Node) ->
 
 pub(crate) fn open_path(node: &mut Node, pair: PairId, leg: LegEnds, side: ChannelSide) {
     let (send_id, receive_id): (WireId, WireId) = (side.relay_id, side.client_id);
-    node.send(Command::OpenRelayedPath { pair, leg: leg.client, send_id, receive_id });
+    node.send(Command::OpenRelayedPath { pair, leg: leg.client, send_id, receive_id, near: true });
     node.sync();
 }
 

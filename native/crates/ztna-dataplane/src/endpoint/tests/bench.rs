@@ -59,9 +59,10 @@ impl Bench {
         let mut tls = TlsContext::new(&alice.material(&[&ca], &[]), unix).unwrap();
         let id = ConnectionId::from_ref(&[2; 8]);
         let agent =
-            quiche::connect(None, &id, VIRTUAL_PEER, VIRTUAL_LOCAL, tls.tunnel_client()).unwrap();
+            quiche::connect(None, &id, VIRTUAL_PEER, VIRTUAL_LOCAL, tls.tunnel_client(true))
+                .unwrap();
         let id = plane.shared.issue_connection_id();
-        let config = plane.tls.as_mut().unwrap().tunnel_server();
+        let config = plane.tls.as_mut().unwrap().tunnel_server(true);
         let cid = ConnectionId::from_ref(&id.0);
         let quic = quiche::accept(&cid, None, VIRTUAL_LOCAL, VIRTUAL_PEER, config).unwrap();
         let tunnel = plane.insert_tunnel(quic, true, PairId(1), id, None, now);

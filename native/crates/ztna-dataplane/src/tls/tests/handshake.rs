@@ -19,7 +19,23 @@ fn legs_and_tunnels_come_up_between_certificates_of_one_ca() {
 
     assert!(Pair::new(agent.leg_client(), relay.leg_server(1)).run());
     assert!(Pair::new(connector.leg_client(), relay.leg_server(1)).run());
-    assert!(Pair::new(agent.tunnel_client(), connector.tunnel_server()).run());
+    assert!(Pair::new(agent.tunnel_client(true), connector.tunnel_server(true)).run());
+}
+
+#[test]
+fn neighbours_have_a_larger_window_and_every_tunnel_the_one_it_was_started_with() {
+    let ca = Authority::new("ca");
+    let mut agent = context(&ca, &LeafSpec::agent("alice"));
+    let mut connector = context(&ca, &LeafSpec::connector("c"));
+    let windows = |pair: &Pair| {
+        [&pair.client, &pair.server].map(|it| it.path_stats().next().unwrap().cwnd / 1_200)
+    };
+
+    let near = Pair::new(agent.tunnel_client(true), connector.tunnel_server(true));
+    let far = Pair::new(agent.tunnel_client(false), connector.tunnel_server(false));
+
+    assert!(windows(&near).into_iter().all(|packets| packets >= 256), "{:?}", windows(&near));
+    assert!(windows(&far).into_iter().all(|packets| packets <= 13), "{:?}", windows(&far));
 }
 
 #[test]
@@ -69,7 +85,7 @@ fn a_client_without_a_certificate_fails_with_alert_116() {
     assert_eq!(pair.client.peer_error().unwrap().error_code, 0x100 + 116);
     assert!(!pair.server.is_established());
 
-    let mut pair = Pair::new(&mut anonymous(profile::apply_tunnel), connector.tunnel_server());
+    let mut pair = Pair::new(&mut anonymous(profile::apply_tunnel), connector.tunnel_server(true));
     assert!(!pair.run());
     assert_eq!(refusal_of(&mut pair.server).unwrap().reason, "no-certificate");
 }
@@ -218,7 +234,7 @@ fn a_leg_does_not_come_up_with_a_tunnel() {
     let mut agent = context(&ca, &LeafSpec::agent("alice"));
     let mut connector = context(&ca, &LeafSpec::connector("c"));
 
-    let mut pair = Pair::new(agent.leg_client(), connector.tunnel_server());
+    let mut pair = Pair::new(agent.leg_client(), connector.tunnel_server(true));
 
     assert!(!pair.run());
     assert_eq!(refusal_of(&mut pair.server).unwrap().reason, "no-common-alpn");
@@ -231,7 +247,7 @@ fn the_transport_profile_is_what_the_protocol_says() {
     let mut connector = context(&ca, &LeafSpec::connector("c"));
     let mut relay = context(&ca, &LeafSpec::relay("r"));
     let mut leg = Pair::new(agent.leg_client(), relay.leg_server(7));
-    let mut tunnel = Pair::new(agent.tunnel_client(), connector.tunnel_server());
+    let mut tunnel = Pair::new(agent.tunnel_client(true), connector.tunnel_server(true));
     assert!(leg.run() && tunnel.run());
 
     let server = leg.client.peer_transport_params().unwrap();
@@ -269,7 +285,7 @@ fn a_ninth_datagram_does_not_fit_into_quiche() {
     let ca = Authority::new("ca");
     let mut agent = context(&ca, &LeafSpec::agent("alice"));
     let mut connector = context(&ca, &LeafSpec::connector("c"));
-    let mut tunnel = Pair::new(agent.tunnel_client(), connector.tunnel_server());
+    let mut tunnel = Pair::new(agent.tunnel_client(true), connector.tunnel_server(true));
     assert!(tunnel.run());
 
     for _ in 0..profile::DATAGRAM_SEND_QUEUE_MAX {
