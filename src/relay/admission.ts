@@ -174,7 +174,6 @@ export class Admission {
     const { uri } = proven.identity;
     const { legsPerIdentity } = this.#context.settings.limits;
     const detail = uri;
-    if (this.#context.draining) return { code: "SHUTTING_DOWN", reason: "draining", detail };
     if (this.#parts.revocations.covers(proven)) {
       return { code: "REVOKED", reason: "revoked", detail };
     }

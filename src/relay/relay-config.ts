@@ -105,8 +105,6 @@ export const relayConfigSchema = z.strictObject({
     )
     .max(8)
     .default([]),
-  /** Relays that clients are pointed to when this one drains. */
-  alternatives: z.array(hostPort).max(16).default([]),
   ...identityConfigFields,
   policy,
   /** Keys and certificates that are refused although they verify. */

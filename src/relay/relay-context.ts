@@ -39,7 +39,6 @@ export class RelayContext {
   readonly timers = new Deadlines<Timer>();
   policy: PolicyEngine;
   identities: IdentityConfig;
-  draining = false;
 
   constructor(
     settings: RelaySettings,

@@ -65,8 +65,6 @@ export interface RunningRelay {
    * @throws OperatorError when something is wrong with them; nothing has changed then.
    */
   reload(config?: RelayConfig): void;
-  /** Tells peers that this relay will stop. */
-  drain(deadlineMs: number): void;
   snapshot(): Promise<RelaySnapshot>;
   /** Why it is not ready, or `undefined` when it is. */
   notReady(): string | undefined;
@@ -208,10 +206,6 @@ class RelayServer implements RunningRelay {
     this.#report.noteReload();
   }
 
-  drain(deadlineMs: number): void {
-    this.#driver.handleInput({ type: "drain", deadlineMs });
-  }
-
   async snapshot(): Promise<RelaySnapshot> {
     const { legs, agents, connectors, services, sessions } = this.#state.figures;
     return {
@@ -310,7 +304,6 @@ function settingsOf(
     relay: config.name ?? nameOf(leaf.dnsNames, localAddresses),
     epoch: randomBytes(32).toString("hex"),
     stunAddresses: config.advertise.length > 0 ? config.advertise : reachable,
-    alternatives: config.alternatives,
     leaseMs: config.leaseSeconds * 1000,
     channelRateBps: config.channelRateBps,
     limits,

@@ -124,9 +124,6 @@ export class RelayState implements StateMachine<RelayInput, RelayOutput> {
       case "configure":
         this.#handleConfigure(input, now);
         break;
-      case "drain":
-        this.#handleDrain(input.deadlineMs);
-        break;
       case "frame":
       case "closed":
       case "leg-silent":
@@ -355,14 +352,6 @@ export class RelayState implements StateMachine<RelayInput, RelayOutput> {
     this.#context.identities = identities;
     this.#admission.handleIdentities(now);
     this.#registration.handlePolicy(now);
-  }
-
-  #handleDrain(deadlineMs: number): void {
-    this.#context.draining = true;
-    const { alternatives } = this.#context.settings;
-    for (const peer of this.#peers.peers.values()) {
-      this.#context.send(peer, { type: "drain", deadlineMs, alternatives });
-    }
   }
 
   #handleClosed(leg: Leg, { how, detail = "" }: ClosedInput, now: Instant): void {

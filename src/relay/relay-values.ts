@@ -54,8 +54,7 @@ export type RelayInput =
       readonly type: "configure";
       readonly policy: PolicyTable;
       readonly identities: IdentityConfig;
-    }
-  | { readonly type: "drain"; readonly deadlineMs: number };
+    };
 
 export type RelayOutput =
   | { readonly type: "admit"; readonly connection: ConnectionHandle }
@@ -100,7 +99,7 @@ export type RelayEvent =
   | {
       readonly type: "leg-refused";
       readonly remote: string;
-      readonly reason: NobodyReason | "revoked" | "legs-exceeded" | "expired" | "draining";
+      readonly reason: NobodyReason | "revoked" | "legs-exceeded" | "expired";
       readonly detail: string;
     }
   | {
@@ -180,8 +179,6 @@ export interface RelaySettings {
   readonly epoch: string;
   /** Where the relay answers address discovery. */
   readonly stunAddresses: readonly string[];
-  /** Told to clients when this relay drains. */
-  readonly alternatives: readonly string[];
   readonly leaseMs: number;
   /** Bit a second and channel each way, 0 = no limit. */
   readonly channelRateBps: number;

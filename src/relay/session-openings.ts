@@ -75,8 +75,6 @@ export class SessionOpenings {
     const isKnown = this.#parts.registry.portsOf(service) !== undefined;
     if (decision === "deny" || (!isKnown && message.connector === undefined)) {
       this.#fail(waiter, agent, service, "not-available", now);
-    } else if (this.#context.draining) {
-      this.#fail(waiter, agent, service, "draining", now);
     } else {
       this.#openAllowed(waiter, agent, message, now);
     }

@@ -51,7 +51,7 @@ export class ControlWorld {
   relay(number: number, policy: PolicyTable = EMPTY_TABLE): Process {
     const settings = {
       ...{ relay: `r${number}.example:4433`, epoch: this.#hex(32), stunAddresses: [] },
-      ...{ alternatives: [], leaseMs: 3_600_000, channelRateBps: 0 },
+      ...{ leaseMs: 3_600_000, channelRateBps: 0 },
       limits: {
         ...{ servicesPerConnector: 256, servicesPerAgent: 4096, sessionsPerAgent: 256 },
         ...{ channelsPerAgentLeg: 1024, channelsPerConnectorLeg: 65_536, legsPerIdentity: 64 },

@@ -56,7 +56,6 @@ export class RelayBench {
         relay: "relay.example:4433",
         epoch: "e".repeat(64),
         stunAddresses: ["192.0.2.1:4433"],
-        alternatives: ["other.example:4433"],
         leaseMs: 3_600_000,
         channelRateBps: 0,
         ...settings,

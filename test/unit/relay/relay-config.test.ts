@@ -9,7 +9,6 @@ describe("the configuration of a relay", () => {
       ...FILES,
       listen: ["0.0.0.0:4433"],
       advertise: [],
-      alternatives: [],
       trustDomains: [],
       spiffe: {},
       identities: {},
