@@ -27,7 +27,7 @@ import {
 } from "../leg/endpoint-port.ts";
 import type { JudgePeer } from "../leg/judge.ts";
 import { failure } from "../leg/relay-leg.ts";
-import type { RelayedPath } from "../leg/relayed-path.ts";
+import { movedTo, type RelayedPath } from "../leg/relayed-path.ts";
 import { CandidateExchange } from "../p2p/candidate-exchange.ts";
 import { includesService } from "../policy/grants.ts";
 import { CloseCode } from "../protocol/close-codes.ts";
@@ -128,7 +128,7 @@ export class TunnelBook {
     for (const pair of this.#pairs.values()) {
       const path = pair.paths.get(relay);
       if (path === undefined) continue;
-      const moved = { ...path, leg };
+      const moved = movedTo(leg, path);
       pair.paths.set(relay, moved);
       this.#openPath(pair, moved);
     }

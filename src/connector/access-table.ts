@@ -25,7 +25,7 @@ import {
   type RandomHex,
 } from "../leg/endpoint-port.ts";
 import type { JudgePeer } from "../leg/judge.ts";
-import { pathOf, type RelayedPath } from "../leg/relayed-path.ts";
+import { movedTo, pathOf, type RelayedPath } from "../leg/relayed-path.ts";
 import { CandidateExchange } from "../p2p/candidate-exchange.ts";
 import type { ProvenPeer } from "../policy/identity.ts";
 import { CloseCode, type CloseCodeName } from "../protocol/close-codes.ts";
@@ -166,7 +166,7 @@ export class AccessTable {
   handleNewLeg(relay: number, leg: ConnectionHandle): void {
     for (const pair of this.#pairs.values()) {
       const path = pair.paths.get(relay);
-      if (path !== undefined) this.#setPath(pair, relay, { ...path, leg });
+      if (path !== undefined) this.#setPath(pair, relay, movedTo(leg, path));
     }
   }
 

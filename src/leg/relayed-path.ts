@@ -20,3 +20,8 @@ export function pathOf(
 ): RelayedPath {
   return { leg, sendId: channel, receiveId, near: rttMs !== undefined && rttMs <= NEAR_RTT_MS };
 }
+
+/** Returns the path over the leg that came after: this side may be elsewhere, so it is not near. */
+export function movedTo(leg: ConnectionHandle, path: RelayedPath): RelayedPath {
+  return { ...path, leg, near: false };
+}

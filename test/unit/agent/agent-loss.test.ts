@@ -53,6 +53,18 @@ describe("agent and loss", () => {
     expect(commands(caused, "revoke")).toEqual([]);
   });
 
+  test("a path that moved to another leg is not near before the relay says so again", () => {
+    const agent = new AgentBench().ready();
+    agent.feed({ type: "wanted", service: "echo" });
+    const path = { relay: "relay.example:4433", channel: "00000000000000f1", rate: 0, rttMs: 1 };
+    const opened = agent.grantSession(0, { paths: [path] });
+    expect(commands(opened, "open-relayed-path")).toMatchObject([{ near: true }]);
+
+    agent.feed({ type: "leg-silent", connection: agent.leg() });
+
+    expect(commands(agent.welcome(), "open-relayed-path")).toMatchObject([{ near: false }]);
+  });
+
   test("after a relay restarted it is asked for what is held, by connector and session", () => {
     const agent = new AgentBench().ready().granted();
     const { channelId } = agent.asked();

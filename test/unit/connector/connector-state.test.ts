@@ -94,6 +94,17 @@ describe("connector and offers", () => {
     expect(commands(caused, "open-relayed-path")).toMatchObject([{ near }]);
   });
 
+  test("a path that moved to another leg is not near before the relay says so again", () => {
+    const connector = new ConnectorBench().ready();
+    const path = { relay: "relay.example:4433", channel: "00000000000000f1", rate: 0, rttMs: 1 };
+    const opened = connector.offer({ path: { ...path, existing: false } });
+    expect(commands(opened, "open-relayed-path")).toMatchObject([{ near: true }]);
+
+    connector.feed({ type: "leg-silent", connection: connector.leg() });
+
+    expect(commands(connector.welcome(), "open-relayed-path")).toMatchObject([{ near: false }]);
+  });
+
   test("a second offer for the pair keeps the channel id", () => {
     const connector = new ConnectorBench().ready();
     const [first] = legMessages(connector.offer(), connector.leg());
