@@ -3,16 +3,23 @@
  *
  * - **A channel belongs to a pair and keeps its ids**, so a relay may answer a proposal with an older
  *   one. It may not answer with an id that this agent never chose.
- * - **A proposal that the relay refused, or answered with another id, is given back.** One that it did
- *   not answer may have become a channel all the same, and stays until the relay has forgotten it.
+ * - **A proposal that the relay refused, or answered with another id, is given back**, but not at once:
+ *   two requests for one connector share a channel, which has the id of the first of them even where
+ *   that one alone was refused. One that the relay did not answer may have become a channel all the
+ *   same, and stays until the relay has forgotten it.
  */
 export const CHANNEL_IDS_REMEMBERED_MAX = 4096;
+
+/** As many as an agent has sessions: so many may be asked for together. */
+export const REFUSED_IDS_KEPT_MAX = 256;
 
 export class ChannelIds {
   readonly #issue: () => string;
   readonly #giveBack: (id: string) => void;
   /** Proposed, and in force as far as this agent knows in no channel. */
   readonly #proposed = new Map<string, Proposal>();
+  /** Refused, the latest last. */
+  readonly #refused = new Map<string, Proposal>();
   /** Answered at some time, the latest last. */
   readonly #answered = new Set<string>();
 
@@ -27,20 +34,21 @@ export class ChannelIds {
     this.#proposed.set(keyOf(relay, id), { relay, id });
     const [oldest] = this.#proposed.values();
     if (this.#proposed.size > CHANNEL_IDS_REMEMBERED_MAX && oldest !== undefined) {
-      this.handleRefused(oldest.relay, oldest.id);
+      this.#return(this.#proposed, oldest);
     }
     return id;
   }
 
   isOurs(relay: number, id: string): boolean {
     const key = keyOf(relay, id);
-    return this.#proposed.has(key) || this.#answered.has(key);
+    return this.#proposed.has(key) || this.#refused.has(key) || this.#answered.has(key);
   }
 
   /** The relay has a channel by the name of `id`: what was proposed beside it leads nowhere. */
   handleAnswered(relay: number, id: string, proposed: string | undefined): void {
     const key = keyOf(relay, id);
     this.#proposed.delete(key);
+    this.#refused.delete(key);
     this.#answered.delete(key);
     this.#answered.add(key);
     const [oldest] = this.#answered;
@@ -53,14 +61,24 @@ export class ChannelIds {
   /** The relay did not take the proposal, if there was one. */
   handleRefused(relay: number, proposed: string | undefined): void {
     if (proposed === undefined || !this.#proposed.delete(keyOf(relay, proposed))) return;
-    this.#giveBack(proposed);
+
+    this.#refused.set(keyOf(relay, proposed), { relay, id: proposed });
+    const [oldest] = this.#refused.values();
+    if (this.#refused.size > REFUSED_IDS_KEPT_MAX && oldest !== undefined) {
+      this.#return(this.#refused, oldest);
+    }
   }
 
   /** The relay restarted: it has no channel left. */
   handleNewEpoch(relay: number): void {
-    for (const { relay: asked, id } of [...this.#proposed.values()]) {
-      if (asked === relay) this.handleRefused(relay, id);
+    for (const ids of [this.#proposed, this.#refused]) {
+      for (const it of [...ids.values()]) if (it.relay === relay) this.#return(ids, it);
     }
+  }
+
+  #return(from: Map<string, Proposal>, { relay, id }: Proposal): void {
+    from.delete(keyOf(relay, id));
+    this.#giveBack(id);
   }
 }
 

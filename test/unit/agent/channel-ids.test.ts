@@ -1,7 +1,11 @@
 /** Channel ids that an agent proposes, from the question to the answer. */
 import { describe, expect, test } from "bun:test";
-import { CHANNEL_IDS_REMEMBERED_MAX, ChannelIds } from "../../../src/agent/channel-ids.ts";
-import { commands } from "../../support/client-bench.ts";
+import {
+  CHANNEL_IDS_REMEMBERED_MAX,
+  ChannelIds,
+  REFUSED_IDS_KEPT_MAX,
+} from "../../../src/agent/channel-ids.ts";
+import { commands, OTHER_EPOCH } from "../../support/client-bench.ts";
 import { AgentBench } from "./bench.ts";
 
 describe("channel ids", () => {
@@ -33,6 +37,33 @@ describe("channel ids", () => {
     expect(returned).not.toContain(first);
   });
 
+  test("that were refused are known until too many others were, then given back", () => {
+    const { ids, returned } = newIds();
+    const first = ids.propose(0);
+    ids.handleRefused(0, first);
+
+    for (let count = 1; count < REFUSED_IDS_KEPT_MAX; count++) ids.handleRefused(0, ids.propose(0));
+    const atTheLimit = [...returned];
+    expect(ids.isOurs(0, first)).toBe(true);
+    ids.handleRefused(0, ids.propose(0));
+
+    expect(atTheLimit).toEqual([]);
+    expect(returned).toEqual([first]);
+    expect(ids.isOurs(0, first)).toBe(false);
+  });
+
+  test("that were refused and came into force all the same are never given back", () => {
+    const { ids, returned } = newIds();
+    const first = ids.propose(0);
+    ids.handleRefused(0, first);
+
+    ids.handleAnswered(0, first, ids.propose(0));
+    ids.handleNewEpoch(0);
+
+    expect(ids.isOurs(0, first)).toBe(true);
+    expect(returned).not.toContain(first);
+  });
+
   test("that came into force are known until too many others did", () => {
     const { ids } = newIds();
     const first = ids.propose(0);
@@ -51,24 +82,35 @@ describe("channel ids", () => {
 });
 
 describe("an agent's channel id", () => {
-  test("is given back when the relay refuses", () => {
+  test("that the relay refused serves another session that it has answered with it", () => {
     const { agent, channelId, request } = asking();
+    agent.feed({ type: "wanted", service: "web" });
+    expect(agent.asked()).toMatchObject({ service: "web" });
 
-    const caused = agent.fromRelay({ type: "failed", request, code: "no-connector", reason: "" });
+    agent.fromRelay({ type: "failed", request, code: "backend-unreachable", reason: "" });
+    const caused = agent.grantSession(0, { channelId });
 
-    expect(closed(caused)).toEqual([channelId]);
+    expect(closed(agent.outputs)).toEqual([]);
+    expect(commands(caused, "open-relayed-path")).toMatchObject([{ receiveId: channelId }]);
+    expect(agent.access("web")?.lastFailure).toBeUndefined();
   });
 
-  test("is given back when the relay keeps the pair's older one, which stays", () => {
+  test("is given back after the relay refused", () => {
+    const { agent, channelId, request } = asking();
+    agent.fromRelay({ type: "failed", request, code: "no-connector", reason: "" });
+
+    expect(closed(restarted(agent))).toContain(channelId);
+  });
+
+  test("is given back after the relay kept the pair's older one, which stays", () => {
     const { agent, channelId: older } = asking();
     agent.grantSession();
     agent.feed({ type: "wanted", service: "web" });
     const { channelId } = agent.asked();
-
-    const caused = agent.grantSession(0, { channelId: older });
+    agent.grantSession(0, { channelId: older });
 
     expect(channelId).not.toBe(older);
-    expect(closed(caused)).toEqual([channelId]);
+    expect(closed(restarted(agent))).toEqual([channelId]);
   });
 
   test("stays when nobody answered: the relay may have made a channel of it", () => {
@@ -85,27 +127,17 @@ describe("an agent's channel id", () => {
 
   test("that nobody answered is given back when the relay has forgotten it", () => {
     const { agent, channelId } = asking();
-    agent.advance(6000);
-    agent.loseLeg();
-    agent.advance(0);
-    const before = closed(agent.outputs);
 
-    const caused = agent.welcome(0, { epoch: "d".repeat(64) });
-
-    expect(before).toEqual([]);
-    expect(closed(caused)).toEqual([channelId]);
+    expect(closed(restarted(agent))).toEqual([channelId]);
   });
 
-  test("of a further relay is given back when that one refuses", () => {
+  test("of a further relay is given back after that one refused", () => {
     const agent = new AgentBench({ relays: 2 }).ready(["echo"], 2).granted();
     const { channelId, request } = agent.asked(1);
 
-    const caused = agent.fromRelay(
-      { type: "failed", request, code: "no-connector", reason: "" },
-      1,
-    );
+    agent.fromRelay({ type: "failed", request, code: "not-available", reason: "" }, 1);
 
-    expect(closed(caused)).toEqual([channelId]);
+    expect(closed(restarted(agent, 1))).toContain(channelId);
   });
 });
 
@@ -125,6 +157,15 @@ function asking() {
   agent.feed({ type: "wanted", service: "echo" });
   const { channelId, request } = agent.asked();
   return { agent, channelId, request };
+}
+
+/** What the agent does when it finds that a relay has restarted; nothing was given back before. */
+function restarted(agent: AgentBench, relay = 0) {
+  agent.advance(6000);
+  agent.loseLeg(relay);
+  agent.advance(0);
+  expect(closed(agent.outputs)).toEqual([]);
+  return agent.welcome(relay, { epoch: OTHER_EPOCH });
 }
 
 function closed(outputs: Parameters<typeof commands>[0]): string[] {
