@@ -273,7 +273,9 @@ export class SessionOpenings {
   }
 
   #candidates({ agent, message, tried }: Opening): readonly Peer[] {
-    const { service, connector: named, avoid } = message;
+    const { service, connector: named, avoid, channelId } = message;
+    // Another request of this agent has made a channel of the id: it may not lead to two connectors.
+    const isTaken = [...agent.channels.values()].some((it) => it.agentClientId === channelId);
     return this.#parts.registry
       .providersOf(service)
       .map(({ key }) => this.#parts.peers.peers.get(key))
@@ -284,6 +286,7 @@ export class SessionOpenings {
           peer.stall === undefined &&
           !tried.has(peer) &&
           !avoid.includes(peer.instance) &&
+          (!isTaken || agent.channels.has(peer.key)) &&
           (named === undefined || named === peer.instance) &&
           this.#parts.sessions.isAllowed({ agent, connector: peer, service }) &&
           peer.offers.size < OFFERS_PER_CONNECTOR_MAX,
