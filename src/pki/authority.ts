@@ -5,8 +5,6 @@
  * `certificate-profile.ts` serves as well. Private keys leave this module as PKCS #8 PEM for a file
  * and nowhere else.
  */
-import "./reflect-polyfill.ts";
-import * as x509 from "@peculiar/x509";
 import { OperatorError } from "../base/error.ts";
 import {
   AUTHORITY_DAYS,
@@ -14,6 +12,7 @@ import {
   requireDays,
   requireTrustDomain,
 } from "./certificate-profile.ts";
+import { type X509Certificate, x509 } from "./x509.ts";
 
 export interface PemPair {
   readonly certificatePem: string;
@@ -22,7 +21,7 @@ export interface PemPair {
 
 export interface Authority {
   readonly trustDomain: string;
-  readonly certificate: x509.X509Certificate;
+  readonly certificate: X509Certificate;
   readonly key: CryptoKey;
 }
 
@@ -139,7 +138,7 @@ function commonNameOf(uri: string): string {
   return uri.slice(uri.lastIndexOf("/") + 1).slice(0, COMMON_NAME_CHARS_MAX);
 }
 
-function readRoot(certificatePem: string): x509.X509Certificate {
+function readRoot(certificatePem: string): X509Certificate {
   try {
     const certificate = new x509.X509Certificate(certificatePem);
     if (certificate.getExtension(x509.BasicConstraintsExtension)?.ca === true) return certificate;
@@ -172,7 +171,7 @@ async function publicKeyOf(privateKey: CryptoKey): Promise<Uint8Array> {
   return new Uint8Array(await crypto.subtle.exportKey("spki", key));
 }
 
-function pem(certificate: x509.X509Certificate): string {
+function pem(certificate: X509Certificate): string {
   return `${certificate.toString("pem")}\n`;
 }
 

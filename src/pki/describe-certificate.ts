@@ -4,12 +4,11 @@
  * The judgement is the one peers make (`policy/identity.ts`), so `ztna pki show` explains a refusal
  * without a second opinion. The trust domain is taken as trusted: whose it is only a peer knows.
  */
-import "./reflect-polyfill.ts";
 import { createHash } from "node:crypto";
-import * as x509 from "@peculiar/x509";
 import { OperatorError } from "../base/error.ts";
 import { judgeLeaf, type LeafInfo, PEER_ROLES, type ProvenPeer } from "../policy/identity.ts";
 import { type IdentityKeys, identityConfigOf, ownIdentity } from "../policy/identity-config.ts";
+import { type X509Certificate, x509 } from "./x509.ts";
 
 export interface CertificateDescription {
   readonly subject: string;
@@ -60,7 +59,7 @@ export function describeCertificates(
   return blocks.map((block) => describe(parse(block), now, mapped));
 }
 
-function parse(block: string): x509.X509Certificate {
+function parse(block: string): X509Certificate {
   try {
     return new x509.X509Certificate(block);
   } catch (cause) {
@@ -69,7 +68,7 @@ function parse(block: string): x509.X509Certificate {
 }
 
 function describe(
-  certificate: x509.X509Certificate,
+  certificate: X509Certificate,
   now: Date,
   mapped: NameMappings,
 ): CertificateDescription {
@@ -97,7 +96,7 @@ function describe(
 
 function judge(
   description: Omit<CertificateDescription, "verdict">,
-  { notBefore, notAfter }: x509.X509Certificate,
+  { notBefore, notAfter }: X509Certificate,
   now: Date,
   mapped: NameMappings,
 ): Verdict {
@@ -154,7 +153,7 @@ function verdictOf({ identity, grants }: ProvenPeer): Verdict {
   };
 }
 
-function keyOf({ publicKey }: x509.X509Certificate): string {
+function keyOf({ publicKey }: X509Certificate): string {
   const { name, namedCurve, modulusLength } = publicKey.algorithm as Algorithm & {
     namedCurve?: string;
     modulusLength?: number;
