@@ -150,26 +150,6 @@ describe("offers to connectors", () => {
     expect(agent.last("failed").code).toBe("draining");
   });
 
-  test("one whose channel another request shares goes to no other connector", () => {
-    const bench = new RelayBench();
-    const one = bench.connector("one", ["echo", "web"]);
-    const two = bench.connector("two", ["echo"]);
-    const agent = bench.agent("alice", ["echo", "web"]);
-    agent.open("echo", { channelId: "a0000000000000f1" });
-    const first = one.last("session-offer");
-    agent.open("web", { channelId: "a0000000000000f3" });
-
-    one.send({ type: "failed", request: first.request, code: "refused", reason: "" });
-    one.accept();
-
-    expect(two.got("session-offer")).toEqual([]);
-    expect(agent.last("failed").code).toBe("refused");
-    expect(agent.last("session-open-ok")).toMatchObject({
-      service: "web",
-      channelId: "a0000000000000f1",
-    });
-  });
-
   test("a connector to be avoided gets none", () => {
     const { agent, one, two } = openWithTwo();
 

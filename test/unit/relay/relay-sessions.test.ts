@@ -155,6 +155,26 @@ describe("opening a session", () => {
 
     expect(agent.last("session-open-ok").leaseMs).toBe(600_000);
   });
+
+  test("a refused request goes to no other connector when another shares its channel", () => {
+    const bench = new RelayBench();
+    const one = bench.connector("one", ["echo", "web"]);
+    const two = bench.connector("two", ["echo"]);
+    const agent = bench.agent("alice", ["echo", "web"]);
+    agent.open("echo", { channelId: "a0000000000000f1" });
+    const first = one.last("session-offer");
+    agent.open("web", { channelId: "a0000000000000f3" });
+
+    one.send({ type: "failed", request: first.request, code: "refused", reason: "" });
+    one.accept();
+
+    expect(two.got("session-offer")).toEqual([]);
+    expect(agent.last("failed").code).toBe("refused");
+    expect(agent.last("session-open-ok")).toMatchObject({
+      service: "web",
+      channelId: "a0000000000000f1",
+    });
+  });
 });
 
 describe("the life of a session", () => {
