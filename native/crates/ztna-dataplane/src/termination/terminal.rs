@@ -22,6 +22,10 @@ use super::TRIM_AFTER;
 pub(super) const RING: usize = 256 << 10;
 const MAPPING: usize = 2 * RING;
 
+/// An answer that comes within it carries the acknowledgement of the question. Short, because a sender
+/// with Nagle's algorithm may wait for it.
+const ACKNOWLEDGE_WAIT: Duration = Duration::from_millis(4);
+
 /// The kernel at the other end always says goodbye, unless its interface or namespace went away.
 /// Keep-alive finds those.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
@@ -167,8 +171,7 @@ impl Mapping {
         let mut socket = Socket::new(SocketBuffer::new(receive), SocketBuffer::new(send));
         // With segments of 64 KiB, Nagle's algorithm would hold back all that a flow has to say.
         socket.set_nagle_enabled(false);
-        // One acknowledgement a batch goes out anyway.
-        socket.set_ack_delay(None);
+        socket.set_ack_delay(Some(ACKNOWLEDGE_WAIT));
         socket.set_congestion_control(CongestionControl::None);
         socket.set_tsval_generator(None);
         socket.set_keep_alive(Some(KEEP_ALIVE));

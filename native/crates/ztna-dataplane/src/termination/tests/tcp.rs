@@ -283,7 +283,7 @@ fn an_owner_that_does_not_read_stops_the_application_and_resumes_at_once() {
         let mut sent = 0;
         loop {
             let part = world.socket(application).send_slice(&octets[sent..]).unwrap();
-            world.step();
+            world.advance(Duration::from_millis(5));
             if part == 0 {
                 break;
             }
