@@ -20,7 +20,7 @@ mod tests;
 /// Receive and send buffers that we ask for: 7 MiB holds 10 ms at 5 Gbit/s.
 const SOCKET_BUFFER_BYTES: usize = 7 << 20;
 /// Messages a receive call; each holds a whole GRO train.
-pub(crate) const RECV_BATCH: usize = 16;
+pub(crate) const RECV_BATCH: usize = 32;
 const TRAIN_BYTES_MAX: usize = 65_536;
 /// A train, and the one packet that its sender had built behind it.
 const KEPT_MAX: usize = 2;

@@ -1,21 +1,26 @@
 //! A relay's socket: channel frames go on, legs and strangers are served.
 //!
 //! A train that the kernel merged is forwarded as a train: the ids are rewritten where the octets lie
-//! and runs with one destination leave in one call.
+//! and runs with one destination leave in one call. Short runs are gathered by destination first.
 
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Instant;
 
-use quinn_udp::RecvMeta;
+use quinn_udp::{EcnCodepoint, RecvMeta};
 
 use crate::demux::{PacketKind, classify};
 use crate::id::WireId;
 use crate::reset::{NotReset, RESET_LENGTH_MAX};
 
 use super::plane::{Plane, Target};
+use super::staging::{Run, StagedTrain, Staging};
 
-struct Run {
+/// So many packets of one channel leave from where they lie: to gather them costs a copy.
+const LONG_RUN_PACKETS: usize = 8;
+
+/// Neighbours with one destination.
+struct Neighbours {
     destination: SocketAddr,
     octets: Range<usize>,
     /// Whether a packet may follow: only the last of a train may be shorter.
@@ -23,21 +28,23 @@ struct Run {
 }
 
 impl Plane {
+    /// Takes a train that came to `port`; what goes on is sent, or gathered in `staging`.
     pub(super) fn receive_at_relay(
         &mut self,
         port: usize,
         train: &mut [u8],
         meta: &RecvMeta,
+        staging: &mut Staging,
         now: Instant,
     ) {
         let stride = meta.stride.max(1);
-        let mut run: Option<Run> = None;
+        let mut run: Option<Neighbours> = None;
         let mut start = 0;
         while start < train.len() {
             let end = train.len().min(start + stride);
             let Some(packet) = train.get_mut(start..end) else { break };
             let Some(destination) = self.receive_frame(port, packet, meta, now) else {
-                self.send_run(port, run.take(), train, stride, meta);
+                self.pass_on(port, run.take(), train, meta, staging);
                 start = end;
                 continue;
             };
@@ -50,31 +57,58 @@ impl Plane {
                 }
                 _ => {
                     let full = end - start == stride;
-                    let next = Run { destination, octets: start..end, open: full };
-                    self.send_run(port, run.replace(next), train, stride, meta);
+                    let next = Neighbours { destination, octets: start..end, open: full };
+                    self.pass_on(port, run.replace(next), train, meta, staging);
                 }
             }
             start = end;
         }
-        self.send_run(port, run, train, stride, meta);
+        self.pass_on(port, run, train, meta, staging);
     }
 
-    fn send_run(
+    fn pass_on(
         &mut self,
         port: usize,
-        run: Option<Run>,
+        run: Option<Neighbours>,
         train: &[u8],
-        stride: usize,
         meta: &RecvMeta,
+        staging: &mut Staging,
     ) {
-        let Some(run) = run else { return };
-        let (port, src_ip) = match self.sources.get(&run.destination) {
+        let Some(Neighbours { destination, octets, .. }) = run else { return };
+        let Some(octets) = train.get(octets) else { return };
+        let run = Run { destination, octets, segment: meta.stride.max(1), ecn: meta.ecn };
+        let mut send = |train: &StagedTrain| self.send_staged(port, train);
+        if run.packets() < LONG_RUN_PACKETS {
+            return staging.put(run, &mut send);
+        }
+        staging.flush_to(destination, &mut send);
+        self.send_on(port, destination, octets, run.segment, meta.ecn);
+    }
+
+    /// Sends what one round of receiving gathered.
+    pub(super) fn flush_staging(&mut self, port: usize, staging: &mut Staging) {
+        staging.flush(&mut |train| self.send_staged(port, train));
+    }
+
+    fn send_staged(&mut self, port: usize, train: &StagedTrain) {
+        self.send_on(port, train.destination, &train.octets, train.segment, train.ecn);
+    }
+
+    /// Sends packets to a leg from the socket and address that it knows, else from `port`.
+    fn send_on(
+        &mut self,
+        port: usize,
+        destination: SocketAddr,
+        octets: &[u8],
+        segment: usize,
+        ecn: Option<EcnCodepoint>,
+    ) {
+        let (port, src_ip) = match self.sources.get(&destination) {
             Some(source) => (source.port, source.src_ip),
             None => (port, None),
         };
-        if let (Some(port), Some(octets)) = (self.ports.get_mut(port), train.get(run.octets)) {
-            // A full socket keeps one run; those behind it are lost as in any full queue, and counted.
-            port.send(run.destination, src_ip, octets, stride, meta.ecn);
+        if let Some(port) = self.ports.get_mut(port) {
+            port.send(destination, src_ip, octets, segment, ecn);
         }
     }
 
@@ -104,7 +138,9 @@ impl Plane {
         };
         if id.is_channel() {
             // Refusals are counted by reason in the table.
-            return self.channels.forward(packet, meta.addr, now).ok();
+            let destination = self.channels.forward(packet, meta.addr, now).ok();
+            self.heard.awaited |= destination.is_some();
+            return destination;
         }
         match self.ids.get(&id).copied() {
             Some(Target::Connection(key)) => self.give_to_leg(key, meta, packet, now),

@@ -25,6 +25,7 @@ mod queue;
 mod receive;
 mod rest_order;
 mod snapshot;
+mod staging;
 mod timers;
 mod transmit;
 mod turn;

@@ -27,6 +27,8 @@ use super::agent::AgentSide;
 use super::connector::ConnectorSide;
 use super::flows::FlowTable;
 use super::queue::Shared;
+use super::staging::Staging;
+use super::waiting::Heard;
 
 pub(crate) const WAKE: Token = Token(0);
 pub(super) const PORT_BASE: usize = 1;
@@ -118,6 +120,8 @@ pub(crate) struct Plane {
     pub(super) ports: Vec<UdpPort>,
     /// Taken while a train is being read from it.
     pub(super) buffers: Option<Box<RecvBuffers>>,
+    pub(super) staging: Staging,
+    pub(super) heard: Heard,
     /// Where trains are built before they are sent.
     pub(super) train: Vec<u8>,
     pub(super) connections: Slab<Connection>,
@@ -195,6 +199,8 @@ impl Plane {
             poll,
             ports,
             buffers: Some(Box::new(RecvBuffers::new())),
+            staging: Staging::default(),
+            heard: Heard::default(),
             train: vec![0; 65_536],
             connections: Slab::new(),
             handles: HashMap::new(),

@@ -16,6 +16,7 @@ use crate::path::PathId;
 use crate::udp::RECV_BATCH;
 
 use super::plane::{Plane, Target};
+use super::staging::Staging;
 
 /// Octets before the packet in a channel frame.
 pub(super) const CHANNEL_PREFIX: usize = 1 + WireId::LENGTH;
@@ -40,13 +41,15 @@ impl Plane {
             return false;
         }
         let Some(mut buffers) = self.buffers.take() else { return false };
+        let mut staging = std::mem::take(&mut self.staging);
         let mut more = true;
         for _ in 0..calls {
             let Some(port) = self.ports.get_mut(index) else { break };
             let count = port.receive(&mut buffers);
+            self.heard.packets |= count > 0;
             for train in 0..count {
                 if let Some((octets, meta)) = buffers.train(train) {
-                    self.receive_train(index, octets, &meta, now);
+                    self.receive_train(index, octets, &meta, &mut staging, now);
                 }
             }
             // A batch that is not full emptied the socket: what comes later is told again.
@@ -55,6 +58,8 @@ impl Plane {
                 break;
             }
         }
+        self.flush_staging(index, &mut staging);
+        self.staging = staging;
         self.buffers = Some(buffers);
         if let Some(port) = self.ports.get_mut(index) {
             port.readable = more;
@@ -62,10 +67,17 @@ impl Plane {
         more
     }
 
-    fn receive_train(&mut self, port: usize, train: &mut [u8], meta: &RecvMeta, now: Instant) {
+    fn receive_train(
+        &mut self,
+        port: usize,
+        train: &mut [u8],
+        meta: &RecvMeta,
+        staging: &mut Staging,
+        now: Instant,
+    ) {
         let stride = meta.stride.max(1);
         if self.is_relay() {
-            self.receive_at_relay(port, train, meta, now);
+            self.receive_at_relay(port, train, meta, staging, now);
             return;
         }
         let mut arrivals = Arrivals::default();
@@ -192,6 +204,7 @@ impl Plane {
             return;
         };
 
+        self.heard.awaited = true;
         let info = RecvInfo { from: VIRTUAL_PEER, to: VIRTUAL_LOCAL };
         let guard = MeterGuard::enter(&connection.meter);
         let outcome = connection.quic.recv(packet, info);
@@ -268,6 +281,7 @@ impl Plane {
         }
         let awaited = leg.ping_deadline.is_some().then(|| connection.quic.stats().recv);
 
+        self.heard.awaited = true;
         let info = RecvInfo { from: meta.addr, to: VIRTUAL_LOCAL };
         let guard = MeterGuard::enter(&connection.meter);
         let outcome = connection.quic.recv(packet, info);

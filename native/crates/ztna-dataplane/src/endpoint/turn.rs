@@ -13,6 +13,8 @@ use super::waiting::Waiting;
 
 /// Receive calls a socket and turn: bounds how long sending waits.
 const RECEIVE_CALLS_A_TURN: usize = 4;
+/// A relay sends what it received by itself: more calls find more that goes one way.
+const RECEIVE_CALLS_A_TURN_RELAY: usize = 8;
 /// A turn that took longer than this held up the clocks of silence (reference: own stalls).
 const STALL: Duration = Duration::from_millis(10);
 /// Flow reports wait this long, or until there are so many.
@@ -44,6 +46,7 @@ impl Plane {
             last_turn = now;
             self.note_readiness(&readiness);
             more = self.turn(now);
+            waiting.learn(std::mem::take(&mut self.heard));
             if self.stopping.is_some_and(|at| now >= at || self.connections.is_empty()) {
                 break;
             }
@@ -73,8 +76,9 @@ impl Plane {
     /// Reads, obeys, moves and sends once; returns whether something is left to read.
     fn turn(&mut self, now: Instant) -> bool {
         let mut more = false;
+        let calls = if self.is_relay() { RECEIVE_CALLS_A_TURN_RELAY } else { RECEIVE_CALLS_A_TURN };
         for port in 0..self.ports.len() {
-            more |= self.receive_port(port, RECEIVE_CALLS_A_TURN, now);
+            more |= self.receive_port(port, calls, now);
         }
         more |= self.read_links(now);
         more |= self.serve_listeners(now);
@@ -125,12 +129,16 @@ impl Plane {
                 }
             }
             Token(token) if token < LISTENER_BASE => {
+                self.heard.awaited = true;
                 self.note_link_readiness(token - LINK_BASE, event);
             }
             Token(token) if token < FLOW_BASE => {
                 self.ready_listeners.insert(token - LISTENER_BASE);
             }
-            Token(token) => self.flows.mark(token - FLOW_BASE),
+            Token(token) => {
+                self.heard.awaited = true;
+                self.flows.mark(token - FLOW_BASE);
+            }
         }
     }
 

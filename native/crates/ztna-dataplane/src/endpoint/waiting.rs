@@ -3,8 +3,8 @@
 //! To be woken costs more than most of what one is woken for: on a virtual machine tens of
 //! microseconds, for whoever wakes and whoever is woken. So the thread polls for a while before it sleeps,
 //! as the `haltpoll` governor of the kernel does for a processor: the while grows when what was waited
-//! for came soon after it, and shrinks to nothing when it does not. A quiet process never polls; one that
-//! is asked again and again answers at once.
+//! for came soon after it, and shrinks to nothing when it does not, or when it was a stranger's. A quiet
+//! process never polls; one that is asked again and again answers at once.
 
 use std::io;
 use std::time::Duration;
@@ -19,10 +19,21 @@ const WINDOW_MAX: Duration = Duration::from_micros(300);
 /// The first window after a long sleep.
 const WINDOW_FIRST: Duration = Duration::from_micros(20);
 
+/// What a turn found.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Heard {
+    /// Something worth being awake for: of a connection, a channel, an application or a backend.
+    pub(super) awaited: bool,
+    /// Packets from the network, a stranger's included.
+    pub(super) packets: bool,
+}
+
 /// The window in which polling paid lately.
 #[derive(Default)]
 pub(super) struct Waiting {
     window: Duration,
+    /// How long the last wait was, until it is learned from; a timer that ended it tells nothing.
+    waited: Option<Duration>,
 }
 
 impl Waiting {
@@ -45,24 +56,28 @@ impl Waiting {
             std::thread::yield_now();
             poll.poll(events, Some(Duration::ZERO))?;
             if !events.is_empty() {
+                self.waited = Some(now.duration_since(start));
                 return Ok(false);
             }
             now = clock();
         }
         poll.poll(events, until.map(|until| until.saturating_duration_since(now)))?;
-        self.adapt(clock().duration_since(start), !events.is_empty());
+        let waited = clock().duration_since(start);
+        self.waited = (!events.is_empty() || waited > WINDOW_MAX).then_some(waited);
         Ok(true)
     }
 
-    /// Learns from a sleep: `waited` is its time and that of the window before it. A timer that ended
-    /// it says nothing about others.
-    fn adapt(&mut self, waited: Duration, something_came: bool) {
-        if waited > WINDOW_MAX {
+    /// Learns from the last wait, now that it is known what it brought. A socket that merely has room
+    /// again says nothing.
+    pub(super) fn learn(&mut self, heard: Heard) {
+        let Some(waited) = self.waited.take() else { return };
+        let strangers_only = heard.packets && !heard.awaited;
+        if strangers_only || waited > WINDOW_MAX {
             self.window /= 2;
             if self.window < WINDOW_FIRST {
                 self.window = Duration::ZERO;
             }
-        } else if something_came {
+        } else if heard.awaited && waited > self.window {
             self.window = (self.window * 2).clamp(WINDOW_FIRST, WINDOW_MAX);
         }
     }
@@ -77,8 +92,9 @@ mod tests {
 
     fn window_after(waits: &[(Duration, bool)]) -> Duration {
         let mut waiting = Waiting::default();
-        for (waited, something_came) in waits {
-            waiting.adapt(*waited, *something_came);
+        for (waited, awaited) in waits {
+            waiting.waited = Some(*waited);
+            waiting.learn(Heard { awaited: *awaited, packets: true });
         }
         waiting.window
     }
@@ -104,7 +120,22 @@ mod tests {
     }
 
     #[test]
-    fn a_timer_says_nothing_of_what_others_will_do() {
-        assert_eq!(window_after(&[(SOON, false); 20]), Duration::ZERO);
+    fn what_came_within_the_window_leaves_it_as_it_is() {
+        let waits = [(SOON, true), (SOON, true), (WINDOW_FIRST, true)];
+        assert_eq!(window_after(&waits), 2 * WINDOW_FIRST);
+    }
+
+    #[test]
+    fn a_socket_that_has_room_again_says_nothing() {
+        let mut waiting = Waiting { window: WINDOW_MAX, waited: Some(SOON) };
+        waiting.learn(Heard::default());
+        assert_eq!(waiting.window, WINDOW_MAX);
+    }
+
+    #[test]
+    fn what_strangers_send_keeps_nobody_awake() {
+        let mut waits = vec![(SOON, true); 20];
+        waits.extend([(WINDOW_FIRST, false); 4]);
+        assert_eq!(window_after(&waits), Duration::ZERO);
     }
 }
