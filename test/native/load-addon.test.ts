@@ -13,7 +13,6 @@ let folder: string;
 let executable: string;
 
 beforeAll(async () => {
-  // Not in a temporary directory: one test hides those.
   mkdirSync(".cache", { recursive: true });
   folder = resolve(mkdtempSync(".cache/load-addon-"));
   executable = join(folder, "loads");
@@ -54,7 +53,8 @@ describe("the loader of the addon", () => {
       const mounts = ["/tmp", "/var/tmp", "/dev/shm"].map(
         (it) => `mount -t tmpfs -o noexec none ${it}`,
       );
-      const script = `${mounts.join(" && ")} && exec "$0"`;
+      // By its descriptor: the project itself may lie in a directory that is hidden then.
+      const script = `exec 3<"$0" && ${mounts.join(" && ")} && exec /proc/self/fd/3`;
 
       const { code, stdout } = await run(["unshare", "--mount", "sh", "-c", script, executable]);
 
