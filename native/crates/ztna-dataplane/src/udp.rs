@@ -22,6 +22,10 @@ const SOCKET_BUFFER_BYTES: usize = 7 << 20;
 /// Messages a receive call; each holds a whole GRO train.
 pub(crate) const RECV_BATCH: usize = 32;
 const TRAIN_BYTES_MAX: usize = 65_536;
+/// Packets that one call sends: the kernel's limit of GSO.
+pub(crate) const GSO_PACKETS_MAX: usize = 64;
+/// Octets that one call sends: an IP packet's limit less headers.
+pub(crate) const GSO_BYTES_MAX: usize = 65_000;
 /// A train, and the one packet that its sender had built behind it.
 const KEPT_MAX: usize = 2;
 

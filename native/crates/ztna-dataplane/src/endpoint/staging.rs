@@ -10,10 +10,8 @@ use std::net::SocketAddr;
 
 use quinn_udp::EcnCodepoint;
 
-/// The kernel's limit of GSO.
-const PACKETS_MAX: usize = 64;
-/// An IP packet's limit less headers.
-const BYTES_MAX: usize = 65_000;
+use crate::udp::{GSO_BYTES_MAX, GSO_PACKETS_MAX};
+
 /// Destinations that packets are gathered for at a time.
 const TRAINS_MAX: usize = 64;
 
@@ -24,8 +22,6 @@ pub(super) struct StagedTrain {
     pub(super) segment: usize,
     pub(super) ecn: Option<EcnCodepoint>,
     packets: usize,
-    /// Whether a packet may follow: only the last may be shorter.
-    open: bool,
 }
 
 /// A run of packets of one sender to one destination, as it lies in a received train.
@@ -54,7 +50,7 @@ impl Staging {
         {
             if !train.takes(&run) {
                 send(train);
-                train.start(&run);
+                train.clear();
             }
             return train.append(&run);
         }
@@ -66,7 +62,6 @@ impl Staging {
         }
         if let Some(train) = self.trains.get_mut(self.used) {
             train.destination = run.destination;
-            train.start(&run);
             train.append(&run);
             self.by_destination.insert(run.destination, self.used);
             self.used += 1;
@@ -103,7 +98,7 @@ impl Staging {
 
 impl StagedTrain {
     const fn of(destination: SocketAddr) -> Self {
-        Self { destination, octets: Vec::new(), segment: 0, ecn: None, packets: 0, open: true }
+        Self { destination, octets: Vec::new(), segment: 0, ecn: None, packets: 0 }
     }
 
     fn takes(&self, run: &Run<'_>) -> bool {
@@ -111,32 +106,30 @@ impl StagedTrain {
         let fits = run.segment == self.segment
             || (run.octets.len() <= run.segment && run.octets.len() < self.segment);
         self.packets == 0
-            || (self.open
+            || (self.ends_full()
                 && fits
                 && run.ecn == self.ecn
-                && self.packets + run.packets() <= PACKETS_MAX
-                && self.octets.len() + run.octets.len() <= BYTES_MAX)
+                && self.packets + run.packets() <= GSO_PACKETS_MAX
+                && self.octets.len() + run.octets.len() <= GSO_BYTES_MAX)
     }
 
-    fn start(&mut self, run: &Run<'_>) {
-        self.clear();
-        self.segment = run.segment;
-        self.ecn = run.ecn;
+    /// Whether a packet may follow: only the last may be shorter.
+    fn ends_full(&self) -> bool {
+        self.octets.len().is_multiple_of(self.segment)
     }
 
     fn append(&mut self, run: &Run<'_>) {
         if self.packets == 0 {
-            self.start(run);
+            self.segment = run.segment;
+            self.ecn = run.ecn;
         }
         self.octets.extend_from_slice(run.octets);
         self.packets += run.packets();
-        self.open = self.octets.len().is_multiple_of(self.segment.max(1));
     }
 
     fn clear(&mut self) {
         self.octets.clear();
         self.packets = 0;
-        self.open = true;
     }
 }
 

@@ -5,15 +5,11 @@ use std::time::{Duration, Instant};
 use crate::buffer_count::MeterGuard;
 use crate::connection::{Connection, Kind, Quic, Route};
 use crate::path::PathId;
-use crate::udp::SendOutcome;
+use crate::udp::{GSO_BYTES_MAX, GSO_PACKETS_MAX, SendOutcome};
 
 use super::plane::Plane;
 use super::receive::CHANNEL_PREFIX;
 
-/// Packets of one train: the kernel's limit of GSO.
-const TRAIN_PACKETS_MAX: usize = 64;
-/// Octets of one train: an IP packet's limit less headers.
-const TRAIN_BYTES_MAX: usize = 65_000;
 /// Trains a connection sends before others have their turn.
 const TRAINS_A_TURN: usize = 8;
 /// DATAGRAMs that wait inside quiche; the rest waits in our own queue, which drops the oldest.
@@ -200,7 +196,7 @@ fn fill(
 ) -> (Train, Filled) {
     let prefix = prefix_length(route);
     let mut train = Train { length: 0, segment: 0, packets: 0, carry: 0 };
-    while train.packets < TRAIN_PACKETS_MAX && train.length + prefix + size <= TRAIN_BYTES_MAX {
+    while train.packets < GSO_PACKETS_MAX && train.length + prefix + size <= GSO_BYTES_MAX {
         if let Kind::Tunnel(tunnel) = &mut connection.kind {
             top_up(&mut connection.quic, tunnel, now);
         }
