@@ -206,15 +206,7 @@ export class AgentState implements StateMachine<AgentInput, AgentOutput> {
   }
 
   #settleLegs(now: Instant): boolean {
-    const output = this.#legs.pollOutput();
-    if (output === undefined) return false;
-
-    if (output.type === "command" || output.type === "dial" || output.type === "event") {
-      this.#outputs.push(output);
-    } else {
-      this.#handleNews(output, now);
-    }
-    return true;
+    return this.#legs.settle(this.#outputs, (news) => this.#handleNews(news, now));
   }
 
   #settleSessions(): boolean {

@@ -33,7 +33,7 @@ export interface RelaySlot {
   lastFailure: string | undefined;
 }
 
-export type RelayLegsOutput =
+type RelayLegsOutput =
   | { readonly type: "command"; readonly command: EndpointCommand }
   | {
       readonly type: "dial";
@@ -110,7 +110,28 @@ export class RelayLegs<Slot extends RelaySlot> {
     for (const { leg } of this.slots) leg.handleTimeout(now);
   }
 
-  pollOutput(): RelayLegsOutput | undefined {
+  /** Takes one output: news to `handleNews`, anything else to `outputs`. Returns false at the end. */
+  settle(
+    outputs: { push(output: Exclude<RelayLegsOutput, RelayNews>): unknown },
+    handleNews: (news: RelayNews) => void,
+  ): boolean {
+    const output = this.#pollOutput();
+    if (output === undefined) return false;
+
+    if (output.type === "command" || output.type === "dial" || output.type === "event") {
+      outputs.push(output);
+    } else {
+      handleNews(output);
+    }
+    return true;
+  }
+
+  pollTimeout(): Instant | undefined {
+    const due = this.slots.map(({ leg }) => leg.pollTimeout());
+    return earliest(...due.filter((at) => at !== undefined));
+  }
+
+  #pollOutput(): RelayLegsOutput | undefined {
     const waiting = this.#outputs.shift();
     if (waiting !== undefined) return waiting;
 
@@ -119,14 +140,9 @@ export class RelayLegs<Slot extends RelaySlot> {
       if (output === undefined) continue;
 
       this.#handle(relay, slot, output);
-      return this.pollOutput();
+      return this.#pollOutput();
     }
     return undefined;
-  }
-
-  pollTimeout(): Instant | undefined {
-    const due = this.slots.map(({ leg }) => leg.pollTimeout());
-    return earliest(...due.filter((at) => at !== undefined));
   }
 
   #legOf({ connection }: { readonly connection: ConnectionHandle }): RelayLeg | undefined {
