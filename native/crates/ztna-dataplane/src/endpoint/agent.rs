@@ -277,8 +277,12 @@ impl Plane {
 
     /// Reads the connector's answer to a flow's header.
     pub(super) fn read_answer(&mut self, key: usize, now: Instant) {
-        let Some(flow) = self.flows.slab.get_mut(key) else { return };
+        let Some(flow) = self.flows.slab.get(key) else { return };
         let Some(tunnel_key) = flow.tunnel else { return };
+        if !flow.up.preface.is_empty() {
+            self.mark_dirty(tunnel_key);
+        }
+        let Some(flow) = self.flows.slab.get_mut(key) else { return };
         let Some(connection) = self.connections.get_mut(tunnel_key) else { return };
         let stream = flow.up.stream;
         // A connector that refuses stops this direction and answers in the other.

@@ -2,12 +2,16 @@
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use ztna_dataplane::command::{LocalListener, Protocol};
 
 use super::world::{
     SERVICE, World, accept, backend_of, connect, free_port, tcp_backend, udp_socket,
 };
+
+/// After this a tunnel that has nothing to do sends nothing until its keepalive.
+const REST: Duration = Duration::from_secs(2);
 
 #[test]
 fn socks_connects_by_name() {
@@ -27,6 +31,23 @@ fn socks_connects_by_name() {
     let mut rest = Vec::new();
     client.read_to_end(&mut rest).expect("it ends in order");
     assert_eq!(rest, b"hello");
+}
+
+#[test]
+fn a_socks_client_is_served_when_nothing_else_moves_its_tunnel() {
+    let (mut world, socks) = world_with_socks();
+    let (listener, backend) = tcp_backend();
+    world.back(Protocol::Tcp, backend);
+    // Until then the tunnel's own timers would send what is in it.
+    std::thread::sleep(REST);
+    let mut client = connect(socks);
+    client.write_all(&hello()).expect("it is connected");
+    let mut method = [0; 2];
+    client.read_exact(&mut method).expect("it is answered");
+
+    client.write_all(&request(1, SERVICE, 80)).expect("it is connected");
+
+    drop(accept(&listener));
 }
 
 #[test]
