@@ -9,6 +9,7 @@ use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 
 use mio::net::UdpSocket;
+use mio::{Interest, Registry, Token};
 use quinn_udp::{EcnCodepoint, RecvMeta, Transmit, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -83,8 +84,16 @@ pub(crate) struct UdpPort {
     /// Readiness is told once: it holds until the socket was read empty.
     pub(crate) readable: bool,
     state: UdpSocketState,
+    watch: Option<Watch>,
     /// In the order in which they go when the socket is writable.
     kept: VecDeque<Kept>,
+}
+
+/// How the socket is polled. Room in its buffer is asked for only while a train waits: the kernel tells of
+/// room for each packet that left, and would wake this thread for nothing.
+struct Watch {
+    registry: Registry,
+    token: Token,
 }
 
 struct Kept {
@@ -128,8 +137,16 @@ impl UdpPort {
             counters: UdpCounters::default(),
             readable: true,
             state,
+            watch: None,
             kept: VecDeque::new(),
         })
+    }
+
+    /// Has the socket's readiness told under `token`.
+    pub(crate) fn watch(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        registry.register(&mut self.socket, token, Interest::READABLE)?;
+        self.watch = Some(Watch { registry: registry.try_clone()?, token });
+        Ok(())
     }
 
     /// Fills `buffers` and returns how many trains came, 0 when there are none.
@@ -179,8 +196,7 @@ impl UdpPort {
                 SendOutcome::Sent | SendOutcome::Dropped => rest = after,
                 SendOutcome::Blocked => {
                     let octets = rest.to_vec();
-                    self.kept.push_back(Kept { destination, src_ip, segment, ecn, octets });
-                    return SendOutcome::Blocked;
+                    return self.keep(Kept { destination, src_ip, segment, ecn, octets });
                 }
             }
         }
@@ -213,7 +229,25 @@ impl UdpPort {
                 return false;
             }
         }
+        // It is told of room that nobody needs until this succeeds.
+        let _ = self.set_interest(Interest::READABLE);
         true
+    }
+
+    /// Keeps a train until the socket has room.
+    fn keep(&mut self, train: Kept) -> SendOutcome {
+        if self.set_interest(Interest::READABLE | Interest::WRITABLE).is_err() {
+            // Nobody would say when: what is kept would be kept for ever, and stop all others.
+            self.counters.send_failed += 1;
+            return SendOutcome::Dropped;
+        }
+        self.kept.push_back(train);
+        SendOutcome::Blocked
+    }
+
+    fn set_interest(&mut self, interest: Interest) -> io::Result<()> {
+        let Some(Watch { registry, token }) = &self.watch else { return Ok(()) };
+        registry.reregister(&mut self.socket, *token, interest)
     }
 
     fn send_train(

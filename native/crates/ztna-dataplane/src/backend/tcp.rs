@@ -1,7 +1,9 @@
 //! One TCP connection to a backend, or from an application.
 //!
-//! - **Readiness is edge-triggered**, as mio's is: after an event read until [`TcpRead::WouldBlock`] and
-//!   write until [`TcpWrite::WouldBlock`], or remember that there is more.
+//! - **Readiness is edge-triggered**, as mio's is: pass every event to [`TcpEnd::note_ready`], then read
+//!   until [`TcpRead::WouldBlock`] and write until [`TcpWrite::WouldBlock`], or remember that there is
+//!   more. A read that leaves room emptied the socket (epoll(7)): the next one asks the system only when
+//!   there was another event, or the peer's FIN was told with this one.
 //! - **A backend's addresses are tried in turn**, 5 s each and 10 s in all; what the last one said is the
 //!   answer. Running out of descriptors is nobody's address and ends it at once.
 //! - **FIN and RST stay what they are**: [`TcpEnd::shutdown_write`] sends a FIN and leaves the other
@@ -12,6 +14,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
+use mio::event::Event as Readiness;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use socket2::{SockRef, TcpKeepalive};
@@ -71,6 +74,10 @@ pub(crate) struct TcpEnd {
     stream: Option<TcpStream>,
     token: Token,
     connect: Option<Connecting>,
+    /// There may be something to read.
+    readable: bool,
+    /// Behind what there is to read comes the end, which has no event of its own.
+    ends: bool,
 }
 
 #[derive(Debug)]
@@ -96,6 +103,8 @@ impl TcpEnd {
         let mut end = Self {
             stream: None,
             token,
+            readable: true,
+            ends: false,
             connect: Some(Connecting {
                 addresses,
                 attempt_deadline: now,
@@ -115,7 +124,14 @@ impl TcpEnd {
     ) -> io::Result<Self> {
         tune(&stream)?;
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Self { stream: Some(stream), token, connect: None })
+        Ok(Self { stream: Some(stream), token, connect: None, readable: true, ends: false })
+    }
+
+    /// Takes what the poll says of this connection.
+    pub(crate) fn note_ready(&mut self, event: &Readiness) {
+        let ends = event.is_read_closed() || event.is_error();
+        self.readable |= event.is_readable() || ends;
+        self.ends |= ends;
     }
 
     /// Looks after a connection that is being made when its socket became ready.
@@ -155,15 +171,27 @@ impl TcpEnd {
 
     /// Reads into `buffer`, which must not be empty.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> TcpRead {
-        let Some(stream) = self.established() else { return TcpRead::WouldBlock };
-        loop {
-            return match stream.read(buffer) {
-                Ok(0) => TcpRead::End,
-                Ok(length) => TcpRead::Data(length),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => TcpRead::WouldBlock,
-                Err(error) => TcpRead::Failed(StreamError::from_io_error(&error)),
-            };
+        let (is_readable, ends) = (self.readable, self.ends);
+        let Some(stream) = self.established().filter(|_| is_readable) else {
+            return TcpRead::WouldBlock;
+        };
+        let outcome = loop {
+            match stream.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                outcome => break outcome,
+            }
+        };
+        match outcome {
+            Ok(0) => TcpRead::End,
+            Ok(length) => {
+                self.readable = length == buffer.len() || ends;
+                TcpRead::Data(length)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.readable = false;
+                TcpRead::WouldBlock
+            }
+            Err(error) => TcpRead::Failed(StreamError::from_io_error(&error)),
         }
     }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use mio::event::Event as Readiness;
 use slab::Slab;
 
 use crate::backend::tcp::TcpEnd;
@@ -198,6 +199,14 @@ impl FlowTable {
             flow.dirty = true;
             self.dirty.push_back(key);
         }
+    }
+
+    /// The socket of a flow has something to read, or room again.
+    pub(super) fn note_ready(&mut self, key: usize, event: &Readiness) {
+        if let Some(Local::Tcp(tcp)) = self.slab.get_mut(key).map(|flow| &mut flow.local) {
+            tcp.note_ready(event);
+        }
+        self.mark(key);
     }
 
     pub(super) fn token(key: usize) -> mio::Token {

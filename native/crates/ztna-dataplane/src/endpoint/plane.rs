@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use mio::{Interest, Poll, Token};
+use mio::{Poll, Token};
 use slab::Slab;
 
 use crate::channel::ChannelTable;
@@ -175,12 +175,7 @@ impl Plane {
         let mut ports = Vec::new();
         for (index, address) in config.listen.iter().take(PORTS_MAX).enumerate() {
             let mut port = UdpPort::bind(*address)?;
-            poll.registry()
-                .register(
-                    &mut port.socket,
-                    Token(PORT_BASE + index),
-                    Interest::READABLE | Interest::WRITABLE,
-                )
+            port.watch(poll.registry(), Token(PORT_BASE + index))
                 .map_err(|error| super::system("watch a socket", &error))?;
             ports.push(port);
         }

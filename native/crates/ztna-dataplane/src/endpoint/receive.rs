@@ -45,8 +45,9 @@ impl Plane {
         let mut more = true;
         for _ in 0..calls {
             let Some(port) = self.ports.get_mut(index) else { break };
+            let before = port.counters.received_packets;
             let count = port.receive(&mut buffers);
-            self.heard.packets |= count > 0;
+            self.heard.packets += port.counters.received_packets - before;
             for train in 0..count {
                 if let Some((octets, meta)) = buffers.train(train) {
                     self.receive_train(index, octets, &meta, &mut staging, now);

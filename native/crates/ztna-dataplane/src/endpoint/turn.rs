@@ -137,7 +137,7 @@ impl Plane {
             }
             Token(token) => {
                 self.heard.awaited = true;
-                self.flows.mark(token - FLOW_BASE);
+                self.flows.note_ready(token - FLOW_BASE, event);
             }
         }
     }

@@ -4,7 +4,8 @@
 //! microseconds, for whoever wakes and whoever is woken. So the thread polls for a while before it sleeps,
 //! as the `haltpoll` governor of the kernel does for a processor: the while grows when what was waited
 //! for came soon after it, and shrinks to nothing when it does not, or when it was a stranger's. A quiet
-//! process never polls; one that is asked again and again answers at once.
+//! process never polls; one that is asked again and again answers at once. Only the time that nobody else
+//! wanted counts: on a busy machine a thread that is not at its turn would take that for waiting in vain.
 
 use std::io;
 use std::time::Duration;
@@ -19,19 +20,28 @@ const WINDOW_MAX: Duration = Duration::from_micros(300);
 /// The first window after a long sleep.
 const WINDOW_FIRST: Duration = Duration::from_micros(20);
 
+/// Longer than to yield and look takes when nobody else wants the processor. What is above it others used.
+const LOOK_MAX: Duration = Duration::from_micros(2);
+
+/// So many packets in one turn are a stream: more of them gather while the thread sleeps, and are cheaper
+/// together.
+const STREAM_PACKETS: u64 = 64;
+
 /// What a turn found.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Heard {
     /// Something worth being awake for: of a connection, a channel, an application or a backend.
     pub(super) awaited: bool,
     /// Packets from the network, a stranger's included.
-    pub(super) packets: bool,
+    pub(super) packets: u64,
 }
 
 /// The window in which polling paid lately.
 #[derive(Default)]
 pub(super) struct Waiting {
     window: Duration,
+    /// The last turn found a stream of packets.
+    is_stream: bool,
     /// How long the last wait was, until it is learned from; a timer that ended it tells nothing.
     waited: Option<Duration>,
 }
@@ -48,30 +58,38 @@ impl Waiting {
             poll.poll(events, timeout)?;
             return Ok(false);
         }
-        let start = clock();
-        let until = timeout.map(|timeout| start + timeout);
-        let mut now = start;
-        while now < start + self.window && until.is_none_or(|until| now < until) {
-            // Others first: what they do now may be what is waited for.
+        let mut now = clock();
+        let until = timeout.map(|timeout| now + timeout);
+        let window = self.window();
+        let mut polled = Duration::ZERO;
+        poll.poll(events, Some(Duration::ZERO))?;
+        while events.is_empty() && polled < window && until.is_none_or(|until| now < until) {
+            // Others first: what they do now may be what is waited for, and costs nothing here.
             std::thread::yield_now();
             poll.poll(events, Some(Duration::ZERO))?;
-            if !events.is_empty() {
-                self.waited = Some(now.duration_since(start));
-                return Ok(false);
-            }
-            now = clock();
+            let before = std::mem::replace(&mut now, clock());
+            polled += now.duration_since(before).min(LOOK_MAX);
+        }
+        if !events.is_empty() {
+            self.waited = Some(polled);
+            return Ok(false);
         }
         poll.poll(events, until.map(|until| until.saturating_duration_since(now)))?;
-        let waited = clock().duration_since(start);
+        let waited = polled + clock().duration_since(now);
         self.waited = (!events.is_empty() || waited > WINDOW_MAX).then_some(waited);
         Ok(true)
+    }
+
+    const fn window(&self) -> Duration {
+        if self.is_stream { Duration::ZERO } else { self.window }
     }
 
     /// Learns from the last wait, now that it is known what it brought. A socket that merely has room
     /// again says nothing.
     pub(super) fn learn(&mut self, heard: Heard) {
+        self.is_stream = heard.packets >= STREAM_PACKETS;
         let Some(waited) = self.waited.take() else { return };
-        let strangers_only = heard.packets && !heard.awaited;
+        let strangers_only = heard.packets > 0 && !heard.awaited;
         if strangers_only || waited > WINDOW_MAX {
             self.window /= 2;
             if self.window < WINDOW_FIRST {
@@ -94,7 +112,7 @@ mod tests {
         let mut waiting = Waiting::default();
         for (waited, awaited) in waits {
             waiting.waited = Some(*waited);
-            waiting.learn(Heard { awaited: *awaited, packets: true });
+            waiting.learn(Heard { awaited: *awaited, packets: 1 });
         }
         waiting.window
     }
@@ -127,9 +145,19 @@ mod tests {
 
     #[test]
     fn a_socket_that_has_room_again_says_nothing() {
-        let mut waiting = Waiting { window: WINDOW_MAX, waited: Some(SOON) };
+        let mut waiting = Waiting { window: WINDOW_MAX, waited: Some(SOON), is_stream: false };
         waiting.learn(Heard::default());
         assert_eq!(waiting.window, WINDOW_MAX);
+    }
+
+    #[test]
+    fn a_stream_of_packets_is_slept_for_and_a_request_after_it_is_not() {
+        let mut waiting = Waiting { window: WINDOW_MAX, waited: None, is_stream: false };
+        waiting.learn(Heard { awaited: true, packets: STREAM_PACKETS });
+        assert_eq!(waiting.window(), Duration::ZERO);
+
+        waiting.learn(Heard { awaited: true, packets: 1 });
+        assert_eq!(waiting.window(), WINDOW_MAX);
     }
 
     #[test]
