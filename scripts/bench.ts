@@ -12,7 +12,13 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { type Comparison, compare, type Pair } from "../test/bench/comparison.ts";
+import {
+  type Comparison,
+  compare,
+  counts,
+  type Pair,
+  takePairs,
+} from "../test/bench/comparison.ts";
 import { FIGURES, type Figure } from "../test/bench/figures.ts";
 import { type Measurement, measured } from "../test/bench/measurement.ts";
 import { usageOf } from "../test/bench/process-usage.ts";
@@ -22,14 +28,10 @@ import {
   profilerUnavailable,
   profileTest,
 } from "../test/bench/profile.ts";
-import {
-  type Forwarding,
-  measureForwarding,
-  measureIdleLegs,
-  TRAIN,
-} from "../test/bench/relay-figures.ts";
+import { measureForwarding, measureIdleLegs, TRAIN } from "../test/bench/relay-figures.ts";
 import { comparisonTable, measurementTable } from "../test/bench/report.ts";
 import { buildScene, DISTANT, LOCAL, type LoadResult, type Scene } from "../test/bench/scene.ts";
+import { withStolenTime } from "../test/bench/stolen-time.ts";
 import { namespacesUnavailable } from "../test/support/netns.ts";
 import { must } from "../test/support/process.ts";
 import { ADDON_WITH_SYMBOLS, build } from "./build.ts";
@@ -112,8 +114,11 @@ async function compareIn(
     const [first] = group;
     if (first === undefined) continue;
     say(`  ${group.map((it) => it.name).join("; ")} ...`);
-    const results: LoadPair[] = [];
-    for (let count = 0; count < runs; count += 1) results.push(await runPair(scene, first));
+    const results = await takePairs(
+      runs,
+      () => runPair(scene, first),
+      (it) => group.every((figure) => counts(figure, pairOf(figure, it))),
+    );
     for (const figure of group) {
       comparisons.push(
         compare(
@@ -129,17 +134,22 @@ async function compareIn(
 interface LoadPair {
   readonly bare: LoadResult;
   readonly tunnel: LoadResult;
+  readonly stolen: number;
 }
 
 async function runPair(scene: Scene, figure: Figure): Promise<LoadPair> {
   const options = [...figure.options, `ms=${figure.durationMs}`];
-  const bare = await scene.measure("bare", figure.test, options);
+  const run = (over: "bare" | "tunnel") =>
+    withStolenTime(() => scene.measure(over, figure.test, options));
+  const bare = await run("bare");
   if (figure.fresh) await scene.restartAgent();
-  return { bare, tunnel: await scene.measure("tunnel", figure.test, options) };
+  const tunnel = await run("tunnel");
+  const stolen = Math.max(bare.stolen, tunnel.stolen);
+  return { bare: bare.result, tunnel: tunnel.result, stolen };
 }
 
-function pairOf({ field }: Figure, { bare, tunnel }: LoadPair): Pair {
-  return { bare: bare[field] ?? 0, tunnel: tunnel[field] ?? 0 };
+function pairOf({ field }: Figure, { bare, tunnel, stolen }: LoadPair): Pair {
+  return { bare: bare[field] ?? 0, tunnel: tunnel[field] ?? 0, stolen };
 }
 
 interface Part {
@@ -167,8 +177,11 @@ async function measureParts({ runs, only }: Selection): Promise<Part> {
 }
 
 async function forwarding(runs: number): Promise<Part> {
-  const results: Forwarding[] = [];
-  for (let count = 0; count < runs; count += 1) results.push(await measureForwarding(BULK_MS));
+  const results = await takePairs(
+    runs,
+    () => measureForwarding(BULK_MS),
+    (it) => counts({}, it.inTrains) && counts({}, it.interleaved),
+  );
   const rate = (name: string, value: number, pairs: readonly Pair[]) =>
     compare({ name, unit: "packets/CPU s", mark: { type: "at-least", value } }, pairs);
   return {

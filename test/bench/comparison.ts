@@ -2,8 +2,8 @@
  * Compares runs with and without the tunnel.
  *
  * Runs come in pairs, one right after the other, because what else the machine does changes from
- * minute to minute. A pair whose run without a tunnel is under half of the anchor is void: it says
- * something about the machine only.
+ * minute to minute. A pair says something about the machine only, and is void, when its run without a
+ * tunnel is under half of the anchor, or when the host took the machine's processors away meanwhile.
  */
 import type { Figure, Mark } from "./figures.ts";
 
@@ -13,6 +13,8 @@ export type Verdict = "met" | "missed" | "no mark" | "void";
 export interface Pair {
   readonly bare: number;
   readonly tunnel: number;
+  /** Part of the processors' time that the host gave to others, in the run that lost more. */
+  readonly stolen: number;
 }
 
 export interface Comparison {
@@ -33,7 +35,7 @@ export function compare(
   figure: Pick<Figure, "name" | "unit" | "anchor" | "mark">,
   pairs: readonly Pair[],
 ): Comparison {
-  const counted = pairs.filter((it) => it.bare >= (figure.anchor ?? 0) / 2);
+  const counted = pairs.filter((it) => counts(figure, it));
   const base = {
     figure: figure.name,
     unit: figure.unit,
@@ -49,6 +51,24 @@ export function compare(
   return { ...base, bare, tunnel, ratio, verdict };
 }
 
+/** Returns whether a pair tells anything about the product. */
+export function counts({ anchor = 0 }: Pick<Figure, "anchor">, { bare, stolen }: Pair): boolean {
+  return bare >= anchor / 2 && stolen <= STOLEN_MAX;
+}
+
+/** Takes pairs until `wanted` of them count; gives up after three times as many. */
+export async function takePairs<T>(
+  wanted: number,
+  take: () => Promise<T>,
+  isCounted: (pair: T) => boolean,
+): Promise<T[]> {
+  const pairs: T[] = [];
+  while (pairs.length < ATTEMPTS * wanted && pairs.filter(isCounted).length < wanted) {
+    pairs.push(await take());
+  }
+  return pairs;
+}
+
 /** The middle, or the mean of the two in the middle. */
 export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
@@ -56,6 +76,11 @@ export function median(values: readonly number[]): number {
   const [low = 0, high = low] = sorted.slice(Math.ceil(middle) - 1, Math.floor(middle) + 1);
   return (low + high) / 2;
 }
+
+/** With a tenth stolen, processes that wait for each other were seen to lose a third. */
+const STOLEN_MAX = 0.05;
+/** Pairs taken for each that is wanted, at most. */
+const ATTEMPTS = 3;
 
 function judge(mark: Mark | undefined, bare: number, tunnel: number, ratio: number): Verdict {
   switch (mark?.type) {

@@ -11,6 +11,7 @@ import { relaySpec } from "../support/simple-deployment.ts";
 import { median, type Pair } from "./comparison.ts";
 import { usageOf } from "./process-usage.ts";
 import { LOAD, type LoadResult } from "./scene.ts";
+import { withStolenTime } from "./stolen-time.ts";
 
 /** The size of a full packet of a tunnel with an unraised MTU. */
 const FRAME_BYTES = 1209;
@@ -39,10 +40,12 @@ export function measureForwarding(durationMs: number): Promise<Forwarding> {
       const { packets = 0 } = await load(over, train, durationMs);
       return packets / (usageOf(over.pid).cpuSeconds - before);
     };
-    const pair = async (train: number) => ({
-      bare: await perCpuSecond(plain, train),
-      tunnel: await perCpuSecond(relay, train),
-    });
+    const pair = async (train: number): Promise<Pair> => {
+      const bare = await withStolenTime(() => perCpuSecond(plain, train));
+      const tunnel = await withStolenTime(() => perCpuSecond(relay, train));
+      const stolen = Math.max(bare.stolen, tunnel.stolen);
+      return { bare: bare.result, tunnel: tunnel.result, stolen };
+    };
     return {
       inTrains: await pair(TRAIN),
       interleaved: await pair(1),

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { compare, median } from "../../bench/comparison.ts";
+import { compare, median, takePairs } from "../../bench/comparison.ts";
 import type { Figure } from "../../bench/figures.ts";
 
 const FIGURE: Figure = {
@@ -30,20 +30,36 @@ describe("comparison of runs", () => {
     { name: "the machine was too slow to tell", bare: 499, tunnel: 499, verdict: "void" },
     { name: "half of the anchor still counts", bare: 500, tunnel: 1, verdict: "missed" },
   ])("$name", ({ bare, tunnel, verdict }) => {
-    expect(compare(FIGURE, [{ bare, tunnel }]).verdict).toBe(verdict as never);
+    expect(compare(FIGURE, [{ bare, tunnel, stolen: 0 }]).verdict).toBe(verdict as never);
   });
 
   test("void pairs are counted and left out", () => {
     const pairs = [
-      { bare: 100, tunnel: 90 },
-      { bare: 1000, tunnel: 200 },
+      { bare: 100, tunnel: 90, stolen: 0 },
+      { bare: 1000, tunnel: 90, stolen: 0.06 },
+      { bare: 1000, tunnel: 200, stolen: 0.05 },
     ];
 
-    expect(compare(FIGURE, pairs)).toMatchObject({ void: 1, bare: 1000, tunnel: 200, ratio: 0.2 });
+    expect(compare(FIGURE, pairs)).toMatchObject({ void: 2, bare: 1000, tunnel: 200, ratio: 0.2 });
+  });
+
+  test.each([
+    { name: "as many as are wanted", from: 0, taken: [0, 1] },
+    { name: "one more for each that does not count", from: -2, taken: [-2, -1, 0, 1] },
+    { name: "no more than three times as many", from: -9, taken: [-9, -8, -7, -6, -5, -4] },
+  ])("takes $name", async ({ from, taken }) => {
+    let next = from;
+    const pairs = await takePairs(
+      2,
+      async () => next++,
+      (it) => it >= 0,
+    );
+
+    expect(pairs).toEqual([...taken]);
   });
 
   test("runs of which none counts are shown and judged void", () => {
-    const compared = compare(FIGURE, [{ bare: 400, tunnel: 400 }]);
+    const compared = compare(FIGURE, [{ bare: 400, tunnel: 400, stolen: 0 }]);
 
     expect(compared).toMatchObject({ void: 1, bare: 400, tunnel: 400, verdict: "void" });
   });
@@ -51,20 +67,20 @@ describe("comparison of runs", () => {
   test("a mark without a ratio counts by its value alone", () => {
     const figure = { ...FIGURE, mark: { type: "at-least", value: 400 } } as const;
 
-    expect(compare(figure, [{ bare: 600, tunnel: 399 }]).verdict).toBe("missed");
+    expect(compare(figure, [{ bare: 600, tunnel: 399, stolen: 0 }]).verdict).toBe("missed");
   });
 
   test("a mark without a value counts by its ratio alone", () => {
     const figure = { ...FIGURE, anchor: 0, mark: { type: "at-least", ratio: 5 } } as const;
 
-    expect(compare(figure, [{ bare: 4, tunnel: 20 }]).verdict).toBe("met");
-    expect(compare(figure, [{ bare: 4, tunnel: 19 }]).verdict).toBe("missed");
+    expect(compare(figure, [{ bare: 4, tunnel: 20, stolen: 0 }]).verdict).toBe("met");
+    expect(compare(figure, [{ bare: 4, tunnel: 19, stolen: 0 }]).verdict).toBe("missed");
   });
 
   test("a round trip is judged by what the tunnel adds", () => {
     const figure: Figure = { ...FIGURE, anchor: 0, mark: { type: "at-most-more", value: 150 } };
 
-    expect(compare(figure, [{ bare: 20, tunnel: 170 }]).verdict).toBe("met");
-    expect(compare(figure, [{ bare: 20, tunnel: 171 }]).verdict).toBe("missed");
+    expect(compare(figure, [{ bare: 20, tunnel: 170, stolen: 0 }]).verdict).toBe("met");
+    expect(compare(figure, [{ bare: 20, tunnel: 171, stolen: 0 }]).verdict).toBe("missed");
   });
 });
