@@ -3,7 +3,7 @@
 //! - **Readiness is edge-triggered**, as mio's is: pass every event to [`TcpEnd::note_ready`], then read
 //!   until [`TcpRead::WouldBlock`] and write until [`TcpWrite::WouldBlock`], or remember that there is
 //!   more. A read that leaves room emptied the socket (epoll(7)): the next one asks the system only when
-//!   there was another event, or the peer's FIN was told with this one.
+//!   there was another event, or the peer's FIN or urgent data, at which a read ends early.
 //! - **A backend's addresses are tried in turn**, 5 s each and 10 s in all; what the last one said is the
 //!   answer. Running out of descriptors is nobody's address and ends it at once.
 //! - **FIN and RST stay what they are**: [`TcpEnd::shutdown_write`] sends a FIN and leaves the other
@@ -76,8 +76,9 @@ pub(crate) struct TcpEnd {
     connect: Option<Connecting>,
     /// There may be something to read.
     readable: bool,
-    /// Behind what there is to read comes the end, which has no event of its own.
-    ends: bool,
+    /// A read that leaves room proves nothing: the end or more octets may lie behind it, and have no
+    /// event of their own.
+    reads_on: bool,
 }
 
 #[derive(Debug)]
@@ -104,7 +105,7 @@ impl TcpEnd {
             stream: None,
             token,
             readable: true,
-            ends: false,
+            reads_on: false,
             connect: Some(Connecting {
                 addresses,
                 attempt_deadline: now,
@@ -123,15 +124,15 @@ impl TcpEnd {
         token: Token,
     ) -> io::Result<Self> {
         tune(&stream)?;
-        registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Self { stream: Some(stream), token, connect: None, readable: true, ends: false })
+        registry.register(&mut stream, token, INTEREST)?;
+        Ok(Self { stream: Some(stream), token, connect: None, readable: true, reads_on: false })
     }
 
     /// Takes what the poll says of this connection.
     pub(crate) fn note_ready(&mut self, event: &Readiness) {
-        let ends = event.is_read_closed() || event.is_error();
-        self.readable |= event.is_readable() || ends;
-        self.ends |= ends;
+        let reads_on = event.is_read_closed() || event.is_error() || is_urgent(event);
+        self.readable |= event.is_readable() || reads_on;
+        self.reads_on |= reads_on;
     }
 
     /// Looks after a connection that is being made when its socket became ready.
@@ -171,7 +172,7 @@ impl TcpEnd {
 
     /// Reads into `buffer`, which must not be empty.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> TcpRead {
-        let (is_readable, ends) = (self.readable, self.ends);
+        let (is_readable, reads_on) = (self.readable, self.reads_on);
         let Some(stream) = self.established().filter(|_| is_readable) else {
             return TcpRead::WouldBlock;
         };
@@ -184,7 +185,7 @@ impl TcpEnd {
         match outcome {
             Ok(0) => TcpRead::End,
             Ok(length) => {
-                self.readable = length == buffer.len() || ends;
+                self.readable = length == buffer.len() || reads_on;
                 TcpRead::Data(length)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -256,6 +257,7 @@ impl TcpEnd {
         now: Instant,
     ) -> ConnectProgress {
         self.stream = None;
+        (self.readable, self.reads_on) = (true, false);
         if let Some(connecting) = &mut self.connect {
             connecting.last_answer = answer;
         }
@@ -287,8 +289,18 @@ impl TcpEnd {
 
 fn open(address: SocketAddr, registry: &Registry, token: Token) -> io::Result<TcpStream> {
     let mut stream = TcpStream::connect(address)?;
-    registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+    registry.register(&mut stream, token, INTEREST)?;
     Ok(stream)
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
+
+/// Where urgent data cannot be told, it is always suspected.
+fn is_urgent(event: &Readiness) -> bool {
+    event.is_priority() || cfg!(not(any(target_os = "linux", target_os = "android")))
 }
 
 /// The tunnel adds delay of its own: Nagle's algorithm would add another round trip to it.

@@ -161,13 +161,35 @@ fn the_end_that_was_told_with_the_last_octets_is_read_behind_them() {
     let (mut end, mut backend) = connected(&mut poll);
     backend.write_all(b"last").unwrap();
     drop(backend);
-    while !end.ends {
+    while !end.reads_on {
         wait(&mut poll, &mut end);
     }
 
     let mut buffer = [0; 16];
     assert_eq!(end.read(&mut buffer), TcpRead::Data(4));
     assert_eq!(end.read(&mut buffer), TcpRead::End);
+}
+
+/// TCP's urgent mark ends a read before it, whatever lies behind (tcp(7)).
+#[test]
+fn what_lies_behind_urgent_data_is_read_without_another_event() {
+    let mut poll = Poll::new().unwrap();
+    let (mut end, mut backend) = connected(&mut poll);
+    backend.write_all(b"before").unwrap();
+    let urgent = SockRef::from(&backend).send_out_of_band(b"!");
+    assert_eq!(urgent.unwrap(), 1);
+    backend.write_all(b"behind").unwrap();
+    // All of it has come before the first event is looked at.
+    std::thread::sleep(Duration::from_millis(50));
+    wait(&mut poll, &mut end);
+
+    let mut octets = Vec::new();
+    let mut buffer = [0; 64];
+    while let TcpRead::Data(length) = end.read(&mut buffer) {
+        octets.extend_from_slice(&buffer[..length]);
+    }
+
+    assert_eq!(octets, b"beforebehind");
 }
 
 #[test]
