@@ -264,10 +264,14 @@ impl Plane {
                 more = false;
                 break;
             };
-            // An error is an ICMP message about an earlier datagram: the flow lives on.
-            if !udp.receive(&mut batch).unwrap_or(false) {
-                more = false;
-                break;
+            match udp.receive(&mut batch) {
+                Ok(true) => {}
+                Ok(false) => {
+                    more = false;
+                    break;
+                }
+                // An ICMP message about an earlier datagram: the flow lives on, and there may be more.
+                Err(_) => continue,
             }
             for datagram in batch.datagrams() {
                 self.send_packet(key, datagram.octets, now);

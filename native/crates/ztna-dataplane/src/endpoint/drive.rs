@@ -173,7 +173,10 @@ impl Plane {
     fn note_end(&mut self, key: usize, now: Instant) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let quic = &connection.quic;
-        let ends = connection.closing.is_some() || quic.is_draining() || quic.is_closed();
+        let ends = connection.closing.is_some()
+            || quic.local_error().is_some()
+            || quic.is_draining()
+            || quic.is_closed();
         if !ends || connection.end_told {
             return;
         }

@@ -59,6 +59,7 @@ impl Plane {
         let guard = MeterGuard::enter(&connection.meter);
         let scratch = &mut self.flows.scratch;
         let before = (flow.up.bytes, flow.down.bytes);
+        let had_fin = flow.up.finished;
         let had_preface = !flow.up.preface.is_empty();
         let outcome = pump(flow, &mut connection.quic, &mut self.agent.links, scratch, now);
         drop(guard);
@@ -68,8 +69,8 @@ impl Plane {
                 tunnel.paths.on_user_data(now);
             }
         }
-        let sends = flow.up.bytes != before.0 || !matches!(outcome, Pumped::Idle);
-        if sends || had_preface {
+        let sends = flow.up.bytes != before.0 || flow.up.finished != had_fin;
+        if sends || had_preface || !matches!(outcome, Pumped::Idle) {
             self.mark_dirty(tunnel);
         } else {
             self.mark_received(tunnel);
@@ -93,11 +94,14 @@ impl Plane {
         let readable: Vec<u64> = connection.quic.readable().collect();
         let accepted = connection.accepted;
         let Some(tunnel) = connection.tunnel_mut() else { return };
-        for _ in 0..WOKEN_A_TURN.min(tunnel.starved.len()) {
-            if let Some(flow) = tunnel.starved.pop_front() {
-                if let Some(flow) = self.flows.slab.get_mut(flow) {
-                    flow.is_queued = false;
-                }
+        let mut woken = 0;
+        while woken < WOKEN_A_TURN
+            && let Some(flow) = tunnel.starved.pop_front()
+        {
+            // One that is gone would not pass its turn on to those behind it.
+            let Some(starved) = self.flows.slab.get_mut(flow) else { continue };
+            if starved.tunnel == Some(key) && std::mem::take(&mut starved.is_queued) {
+                woken += 1;
                 self.flows.mark(flow);
             }
         }

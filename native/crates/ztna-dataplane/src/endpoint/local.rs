@@ -265,6 +265,8 @@ impl Plane {
         flow.stage = Stage::Associated(index);
         let kind = ListenerKind::Association { socket, control: key };
         self.agent.listeners.insert(Listener { asked: None, kind });
+        // It may be over already: what was told with the request is not told again.
+        self.flows.mark(key);
     }
 
     /// An association ends when its TCP connection does.

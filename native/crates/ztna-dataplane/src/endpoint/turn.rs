@@ -148,6 +148,7 @@ impl Plane {
         let was_blocked = port.is_blocked();
         if port.resume() && was_blocked {
             for (key, connection) in &mut self.connections {
+                connection.must_send = true;
                 if !connection.dirty {
                     connection.dirty = true;
                     self.dirty.push(key);

@@ -14,7 +14,7 @@ use mio::{Events, Poll};
 
 use super::plane::clock;
 
-/// What comes later than this is slept for. Longer than a round trip between processes of one machine,
+/// What comes later than this, while nobody else wants the processor, is slept for. Longer than a round trip between processes of one machine,
 /// so that a question and its answer meet a thread that is awake.
 const WINDOW_MAX: Duration = Duration::from_micros(300);
 /// The first window after a long sleep.
@@ -22,6 +22,10 @@ const WINDOW_FIRST: Duration = Duration::from_micros(20);
 
 /// Longer than to yield and look takes when nobody else wants the processor. What is above it others used.
 const LOOK_MAX: Duration = Duration::from_micros(2);
+
+/// Beside a process that computes and computes, to yield is to wait for the end of its slice: then it is
+/// better to sleep, for who is woken has his turn sooner.
+const POLLED_MAX: Duration = Duration::from_millis(2);
 
 /// So many packets in one turn are a stream: more of them gather while the thread sleeps, and are cheaper
 /// together.
@@ -58,7 +62,8 @@ impl Waiting {
             poll.poll(events, timeout)?;
             return Ok(false);
         }
-        let mut now = clock();
+        let start = clock();
+        let mut now = start;
         let until = timeout.map(|timeout| now + timeout);
         let window = self.window();
         let mut polled = Duration::ZERO;
@@ -69,6 +74,9 @@ impl Waiting {
             poll.poll(events, Some(Duration::ZERO))?;
             let before = std::mem::replace(&mut now, clock());
             polled += now.duration_since(before).min(LOOK_MAX);
+            if now.duration_since(start) > POLLED_MAX {
+                polled = POLLED_MAX;
+            }
         }
         if !events.is_empty() {
             self.waited = Some(polled);
