@@ -4,6 +4,7 @@
  * Each measurement has a relay process of its own on loopback, the whole of which is counted:
  * JavaScript, data plane and what the kernel does on its account.
  */
+import { readFileSync } from "node:fs";
 import { Deployment, type Role } from "../support/deployment.ts";
 import { freePort } from "../support/ports.ts";
 import { must, TestProcess } from "../support/process.ts";
@@ -21,6 +22,8 @@ export interface Forwarding {
   /** Packets a second of processor time: of the relay, and of the least that forwards. */
   readonly inTrains: Pair;
   readonly interleaved: Pair;
+  /** The same on one processor with the load: more waits than is served. */
+  readonly saturated: { readonly inTrains: Pair; readonly interleaved: Pair };
   /** Medians over the legs, one after the other. */
   readonly handshakeMs: number;
   readonly welcomeMs: number;
@@ -46,14 +49,41 @@ export function measureForwarding(durationMs: number): Promise<Forwarding> {
       const stolen = Math.max(bare.stolen, tunnel.stolen);
       return { bare: bare.result, tunnel: tunnel.result, stolen };
     };
+    const both = async () => ({ inTrains: await pair(TRAIN), interleaved: await pair(1) });
+    const roomy = await both();
+    for (const { pid } of [plain, relay]) await shareOneProcessor(pid);
+    const saturated = await onOneProcessor(both);
     return {
-      inTrains: await pair(TRAIN),
-      interleaved: await pair(1),
+      ...roomy,
+      saturated,
       handshakeMs: median(handshakeMs),
       welcomeMs: median(welcomeMs),
     };
   });
 }
+
+/** What this process starts meanwhile has that one processor too. */
+async function onOneProcessor<T>(use: () => Promise<T>): Promise<T> {
+  await shareOneProcessor(process.pid);
+  try {
+    return await use();
+  } finally {
+    await allow(process.pid, PROCESSORS);
+  }
+}
+
+function shareOneProcessor(pid: number): Promise<void> {
+  const [first = "0"] = PROCESSORS.split(/[,-]/);
+  return allow(pid, first);
+}
+
+async function allow(pid: number, processors: string): Promise<void> {
+  await must(["taskset", "--all-tasks", "--cpu-list", "--pid", processors, String(pid)]);
+}
+
+/** Those of this process, such as `0-1` or `0,2`. */
+const PROCESSORS =
+  /^Cpus_allowed_list:\s*(\S+)$/m.exec(readFileSync("/proc/self/status", "utf8"))?.[1] ?? "0";
 
 export interface Forwarder {
   readonly name: string;
