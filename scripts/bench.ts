@@ -36,7 +36,7 @@ import {
 } from "../test/bench/relay-figures.ts";
 import { comparisonTable, measurementTable } from "../test/bench/report.ts";
 import { buildScene, DISTANT, LOCAL, type LoadResult, type Scene } from "../test/bench/scene.ts";
-import { withStolenTime } from "../test/bench/stolen-time.ts";
+import { pairOfRuns, withStolenTime } from "../test/bench/stolen-time.ts";
 import { namespacesUnavailable } from "../test/support/netns.ts";
 import { must } from "../test/support/process.ts";
 import { ADDON_WITH_SYMBOLS, build } from "./build.ts";
@@ -138,24 +138,16 @@ async function compareIn(
   return comparisons;
 }
 
-interface LoadPair {
-  readonly bare: LoadResult;
-  readonly tunnel: LoadResult;
-  readonly stolen: number;
-}
-
-async function runPair(scene: Scene, figure: Figure): Promise<LoadPair> {
+async function runPair(scene: Scene, figure: Figure): Promise<Pair<LoadResult>> {
   const options = [...figure.options, `ms=${figure.durationMs}`];
   const run = (over: "bare" | "tunnel") =>
     withStolenTime(() => scene.measure(over, figure.test, options));
   const bare = await run("bare");
   if (figure.fresh) await scene.restartAgent();
-  const tunnel = await run("tunnel");
-  const stolen = Math.max(bare.stolen, tunnel.stolen);
-  return { bare: bare.result, tunnel: tunnel.result, stolen };
+  return pairOfRuns(bare, await run("tunnel"));
 }
 
-function pairOf({ field }: Figure, { bare, tunnel, stolen }: LoadPair): Pair {
+function pairOf({ field }: Figure, { bare, tunnel, stolen }: Pair<LoadResult>): Pair {
   return { bare: bare[field] ?? 0, tunnel: tunnel[field] ?? 0, stolen };
 }
 

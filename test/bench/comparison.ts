@@ -10,9 +10,9 @@ import type { Figure, Mark } from "./figures.ts";
 /** Of a mark: reached, not reached, not set, or not to be told from runs that say nothing. */
 export type Verdict = "met" | "missed" | "no mark" | "void";
 
-export interface Pair {
-  readonly bare: number;
-  readonly tunnel: number;
+export interface Pair<T = number> {
+  readonly bare: T;
+  readonly tunnel: T;
   /** Part of the processors' time that the host gave to others, in the run that lost more. */
   readonly stolen: number;
 }

@@ -12,7 +12,7 @@ import { relaySpec } from "../support/simple-deployment.ts";
 import { median, type Pair } from "./comparison.ts";
 import { usageOf } from "./process-usage.ts";
 import { LOAD, type LoadResult } from "./scene.ts";
-import { withStolenTime } from "./stolen-time.ts";
+import { pairOfRuns, withStolenTime } from "./stolen-time.ts";
 
 /** The size of a full packet of a tunnel with an unraised MTU. */
 const FRAME_BYTES = 1209;
@@ -46,8 +46,7 @@ export function measureForwarding(durationMs: number): Promise<Forwarding> {
     const pair = async (train: number): Promise<Pair> => {
       const bare = await withStolenTime(() => perCpuSecond(plain, train));
       const tunnel = await withStolenTime(() => perCpuSecond(relay, train));
-      const stolen = Math.max(bare.stolen, tunnel.stolen);
-      return { bare: bare.result, tunnel: tunnel.result, stolen };
+      return pairOfRuns(bare, tunnel);
     };
     const both = async () => ({ inTrains: await pair(TRAIN), interleaved: await pair(1) });
     const roomy = await both();
