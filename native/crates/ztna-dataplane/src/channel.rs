@@ -13,7 +13,7 @@
 //! - **Only the address of a channel's leg may use it.** The table never learns an address from a
 //!   packet: the owner sets it when a leg is admitted or moves, and takes it away when a leg is lost.
 //! - **What is not forwarded is dropped and counted, never answered.**
-//! - **One look-up a packet and no allocation.** Addresses are kept in the channel, so moving a leg
+//! - **One look-up for neighbours of one channel, and no allocation.** Addresses are kept in the channel, so moving a leg
 //!   costs a walk over its channels and forwarding costs nothing more.
 
 use std::net::SocketAddr;
@@ -67,6 +67,13 @@ pub(crate) struct ChannelTable {
     counters: ChannelCounters,
 }
 
+/// Frames that one channel took.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Forwarded {
+    pub(crate) destination: SocketAddr,
+    pub(crate) octets: usize,
+}
+
 /// One direction: what comes in with its id goes out to the other side.
 #[derive(Debug)]
 struct Side {
@@ -81,6 +88,41 @@ struct Side {
     leg: ConnectionHandle,
     /// The other direction.
     other: usize,
+}
+
+/// A frame of the right shape.
+struct Frame<'a> {
+    id: &'a mut [u8; WireId::LENGTH],
+    length: usize,
+}
+
+impl<'a> Frame<'a> {
+    #[inline]
+    fn parse(frame: &'a mut [u8]) -> Result<Self, ChannelDrop> {
+        let length = frame.len();
+        if length < PREFIX_BYTES + PAYLOAD_BYTES_MIN {
+            return Err(ChannelDrop::TooShort);
+        }
+        if length > PREFIX_BYTES + PAYLOAD_BYTES_MAX {
+            return Err(ChannelDrop::TooLong);
+        }
+        let Some(([first, id @ ..], [inner, ..])) = frame.split_first_chunk_mut::<PREFIX_BYTES>()
+        else {
+            return Err(ChannelDrop::TooShort);
+        };
+        if *first & 0xc0 != 0x40 || matches!(*inner, 0x04..=0x3f) {
+            return Err(ChannelDrop::Malformed);
+        }
+        Ok(Self { id, length })
+    }
+}
+
+impl Side {
+    #[inline]
+    fn may_send(&mut self, octets: usize, now: Instant) -> bool {
+        let octets = u32::try_from(octets).unwrap_or(u32::MAX);
+        self.limit.as_mut().is_none_or(|limit| limit.try_spend(octets, now))
+    }
 }
 
 impl ChannelTable {
@@ -149,15 +191,19 @@ impl ChannelTable {
         }
     }
 
-    /// Rewrites the id of a frame in place and returns where it goes, or counts why it goes nowhere.
+    /// Rewrites the ids of the frames at the front of `train` that one channel takes, in place.
+    ///
+    /// The frames are `stride` octets long, the last of the train perhaps shorter. Returns where they
+    /// go and how many octets they are, one frame at least, or counts why the first goes nowhere.
     #[inline]
     pub(crate) fn forward(
         &mut self,
-        frame: &mut [u8],
+        train: &mut [u8],
+        stride: usize,
         source: SocketAddr,
         now: Instant,
-    ) -> Result<SocketAddr, ChannelDrop> {
-        let outcome = self.try_forward(frame, source, now);
+    ) -> Result<Forwarded, ChannelDrop> {
+        let outcome = self.try_forward(train, stride.max(1), source, now);
         if let Err(reason) = outcome
             && let Some(count) = self.counters.drops.get_mut(reason as usize)
         {
@@ -179,27 +225,15 @@ impl ChannelTable {
     #[inline]
     fn try_forward(
         &mut self,
-        frame: &mut [u8],
+        train: &mut [u8],
+        stride: usize,
         source: SocketAddr,
         now: Instant,
-    ) -> Result<SocketAddr, ChannelDrop> {
-        let length = frame.len();
-        if length < PREFIX_BYTES + PAYLOAD_BYTES_MIN {
-            return Err(ChannelDrop::TooShort);
-        }
-        if length > PREFIX_BYTES + PAYLOAD_BYTES_MAX {
-            return Err(ChannelDrop::TooLong);
-        }
-        let Some(([first, id @ ..], [inner, ..])) = frame.split_first_chunk_mut::<PREFIX_BYTES>()
-        else {
-            return Err(ChannelDrop::TooShort);
-        };
-        if *first & 0xc0 != 0x40 || matches!(*inner, 0x04..=0x3f) {
-            return Err(ChannelDrop::Malformed);
-        }
-        let id: &mut [u8; WireId::LENGTH] = id;
-
-        let index = *self.by_relay_id.get(&WireId(*id)).ok_or(ChannelDrop::UnknownChannel)?;
+    ) -> Result<Forwarded, ChannelDrop> {
+        let mut frames = train.chunks_mut(stride);
+        let first = Frame::parse(frames.next().unwrap_or_default())?;
+        let id = WireId(*first.id);
+        let index = *self.by_relay_id.get(&id).ok_or(ChannelDrop::UnknownChannel)?;
         let side = self.sides.get_mut(index).ok_or(ChannelDrop::UnknownChannel)?;
         let (Some(expected), Some(destination)) = (side.source, side.destination) else {
             return Err(ChannelDrop::Suspended);
@@ -207,17 +241,24 @@ impl ChannelTable {
         if expected != source {
             return Err(ChannelDrop::WrongSource);
         }
-        if let Some(limit) = &mut side.limit
-            && !limit.try_spend(u32::try_from(length).unwrap_or(u32::MAX), now)
-        {
+        if !side.may_send(first.length, now) {
             return Err(ChannelDrop::RateExceeded);
         }
 
-        *id = side.send_id.0;
-        let payload = (length - PREFIX_BYTES) as u64;
-        self.counters.packets += 1;
-        self.counters.bytes += payload;
-        Ok(destination)
+        let (mut octets, mut packets) = (first.length, 1);
+        *first.id = side.send_id.0;
+        // What is refused here is refused with its reason when it is the first.
+        while let Some(Ok(frame)) = frames.next().map(Frame::parse)
+            && *frame.id == id.0
+            && side.may_send(frame.length, now)
+        {
+            *frame.id = side.send_id.0;
+            octets += frame.length;
+            packets += 1;
+        }
+        self.counters.packets += packets;
+        self.counters.bytes += octets as u64 - packets * PREFIX_BYTES as u64;
+        Ok(Forwarded { destination, octets })
     }
 
     /// Inserts one direction; the caller ties it to the other.

@@ -31,6 +31,9 @@ pub fn path(data: &[u8]) {
 pub fn channel(data: &[u8]) {
     let mut table = channel::fuzz::open_table(1_000_000);
     channel::fuzz::check_one_channel_frame(&mut table, &mut data.to_vec(), epoch());
+    if let Some((stride, train)) = data.split_first() {
+        channel::fuzz::check_channel_train(train, usize::from(*stride).max(1), 1_000_000);
+    }
 }
 
 /// A Retry token that the relay did not issue.

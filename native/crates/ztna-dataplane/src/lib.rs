@@ -29,6 +29,7 @@ pub mod profile;
 mod rate_limit;
 mod reset;
 mod retry;
+mod socket_option;
 mod socks;
 mod source_rate;
 mod stun;

@@ -14,6 +14,7 @@ use quinn_udp::{EcnCodepoint, RecvMeta, Transmit, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::error::EndpointError;
+use crate::socket_option;
 
 #[cfg(test)]
 mod tests;
@@ -125,6 +126,7 @@ impl UdpPort {
         socket.bind(&address.into()).map_err(failed)?;
 
         let state = UdpSocketState::new((&socket).into()).map_err(failed)?;
+        leave_out_what_nobody_reads(&socket, address.ip()).map_err(failed)?;
         grow_buffers(&socket);
         let receive_buffer_bytes = socket.recv_buffer_size().unwrap_or(0);
         let socket = UdpSocket::from_std(socket.into());
@@ -281,26 +283,28 @@ impl UdpPort {
     }
 }
 
+/// Has the kernel tell less of each packet than `UdpSocketState` asks for: not when it came, and not the
+/// address that it came to where the socket has one only. Each is a control message a train, and with
+/// the address the sender's one would not fit where the kernel keeps short ones.
+fn leave_out_what_nobody_reads(socket: &Socket, bound: IpAddr) -> io::Result<()> {
+    socket_option::set(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 0)?;
+    if bound.is_unspecified() {
+        return Ok(());
+    }
+    let (level, name) = match bound {
+        IpAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO),
+        IpAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+    };
+    socket_option::set(socket, level, name, 0)
+}
+
 fn grow_buffers(socket: &Socket) {
     // Best effort: what was granted is read back and a small buffer is reported as a warning.
     let _ = socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES);
     let _ = socket.set_send_buffer_size(SOCKET_BUFFER_BYTES);
-    force_buffer(socket, libc::SO_RCVBUFFORCE);
-    force_buffer(socket, libc::SO_SNDBUFFORCE);
-}
-
-/// Exceeds `net.core.rmem_max` where the process may (CAP_NET_ADMIN).
-fn force_buffer(socket: &Socket, option: libc::c_int) {
-    use std::os::fd::AsRawFd;
-    let bytes = SOCKET_BUFFER_BYTES as libc::c_int;
-    // SAFETY: the descriptor is open and the option takes one int, whose size is given.
-    let _ = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            option,
-            (&raw const bytes).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
-        )
-    };
+    // Exceeds `net.core.rmem_max` where the process may (CAP_NET_ADMIN).
+    for name in [libc::SO_RCVBUFFORCE, libc::SO_SNDBUFFORCE] {
+        let bytes = SOCKET_BUFFER_BYTES as libc::c_int;
+        let _ = socket_option::set(socket, libc::SOL_SOCKET, name, bytes);
+    }
 }

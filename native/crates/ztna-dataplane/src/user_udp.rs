@@ -7,14 +7,14 @@
 //! - **Nothing that fails is repeated later.** A full socket buffer or a refusing host drops datagrams,
 //!   as any network may; the count says how many left.
 
-use std::ffi::c_int;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsRawFd;
 
 use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
+
+use crate::socket_option;
 
 /// Trains that one call receives.
 const TRAINS: usize = 16;
@@ -192,27 +192,22 @@ fn is_gso_error(error: &io::Error) -> bool {
 
 /// Takes back what `UdpSocketState` sets for QUIC's sake: no fragments, and a time-stamp a packet.
 fn allow_fragments(socket: &std::net::UdpSocket) -> io::Result<()> {
-    set_option(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 0)?;
+    socket_option::set(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 0)?;
     if socket.local_addr()?.is_ipv4() {
-        return set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_WANT);
+        return socket_option::set(
+            socket,
+            libc::IPPROTO_IP,
+            libc::IP_MTU_DISCOVER,
+            libc::IP_PMTUDISC_WANT,
+        );
     }
-    set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_WANT)?;
-    set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_DONTFRAG, 0)
-}
-
-fn set_option(socket: &impl AsRawFd, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
-    // SAFETY: the descriptor is open for as long as `socket` is borrowed, and the kernel reads one
-    // `c_int` from a pointer to one.
-    let outcome = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            name,
-            (&raw const value).cast(),
-            size_of::<c_int>() as libc::socklen_t,
-        )
-    };
-    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    socket_option::set(
+        socket,
+        libc::IPPROTO_IPV6,
+        libc::IPV6_MTU_DISCOVER,
+        libc::IPV6_PMTUDISC_WANT,
+    )?;
+    socket_option::set(socket, libc::IPPROTO_IPV6, libc::IPV6_DONTFRAG, 0)
 }
 
 #[cfg(test)]
@@ -254,26 +249,12 @@ mod tests {
             let socket = std::net::UdpSocket::bind(address).unwrap();
             let socket = UserUdp::open(socket, poll.registry(), Token(0)).unwrap();
 
-            assert_eq!(option(socket.socket(), level, name), fragments, "{address} {name}");
+            assert_eq!(
+                socket_option::get(socket.socket(), level, name),
+                fragments,
+                "{address} {name}"
+            );
         }
-    }
-
-    fn option(socket: &impl AsRawFd, level: c_int, name: c_int) -> c_int {
-        let mut value = -1;
-        let mut length = size_of::<c_int>() as libc::socklen_t;
-        // SAFETY: the descriptor is open, and both pointers are to variables of the type and size that
-        // the kernel writes.
-        let outcome = unsafe {
-            libc::getsockopt(
-                socket.as_raw_fd(),
-                level,
-                name,
-                (&raw mut value).cast(),
-                &raw mut length,
-            )
-        };
-        assert_eq!(outcome, 0);
-        value
     }
 
     fn lengths(datagrams: &[&[u8]]) -> Vec<usize> {

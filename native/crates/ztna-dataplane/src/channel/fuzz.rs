@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::ChannelTable;
+use super::{ChannelDrop, ChannelTable};
 use crate::command::ChannelSide;
 use crate::fuzzing::epoch;
 use crate::id::{ConnectionHandle, WireId};
@@ -22,7 +22,7 @@ pub(crate) fn check_one_channel_frame(table: &mut ChannelTable, data: &mut [u8],
     let before = data.to_vec();
     let counted = total(table);
 
-    let outcome = table.forward(data, agent(), now);
+    let outcome = forward_one(table, data, agent(), now);
 
     assert_eq!(total(table), counted + 1, "every frame is counted once");
     assert_eq!(data.len(), before.len());
@@ -34,6 +34,43 @@ pub(crate) fn check_one_channel_frame(table: &mut ChannelTable, data: &mut [u8],
         }
         Err(_) => assert_eq!(data, before),
     }
+}
+
+/// A train is forwarded as its frames are one by one, whatever lies between them.
+pub(crate) fn check_channel_train(data: &[u8], stride: usize, rate_bps: u64) {
+    let (mut by_train, mut by_frame) = (open_table(rate_bps), open_table(rate_bps));
+    let (mut train, mut single) = (data.to_vec(), data.to_vec());
+
+    let expected: Vec<_> = single
+        .chunks_mut(stride)
+        .map(|frame| forward_one(&mut by_frame, frame, agent(), epoch()))
+        .collect();
+    let mut outcomes = Vec::new();
+    let mut rest = train.as_mut_slice();
+    while !rest.is_empty() {
+        let outcome = by_train.forward(rest, stride, agent(), epoch());
+        let served = outcome.map_or(stride.min(rest.len()), |it| it.octets);
+        let (front, behind) = rest.split_at_mut(served);
+        let frames = front.len().div_ceil(stride);
+        outcomes.extend((0..frames).map(|_| outcome.map(|it| it.destination)));
+        rest = behind;
+    }
+
+    assert_eq!(outcomes, expected);
+    assert_eq!(train, single);
+    assert_eq!(by_train.counters(), by_frame.counters());
+}
+
+pub(super) fn forward_one(
+    table: &mut ChannelTable,
+    frame: &mut [u8],
+    source: SocketAddr,
+    now: Instant,
+) -> Result<SocketAddr, ChannelDrop> {
+    let length = frame.len();
+    let forwarded = table.forward(frame, length, source, now)?;
+    assert_eq!(forwarded.octets, length);
+    Ok(forwarded.destination)
 }
 
 pub(super) fn total(table: &ChannelTable) -> u64 {

@@ -12,7 +12,7 @@ fn a_frame_goes_to_the_other_leg_with_the_id_that_its_client_chose() {
     let mut frame = frame(TO_RELAY_A, 0x41, 100);
     let before = frame.clone();
 
-    assert_eq!(table.forward(&mut frame, agent(), epoch()), Ok(connector()));
+    assert_eq!(forward_one(&mut table, &mut frame, agent(), epoch()), Ok(connector()));
 
     assert_eq!(frame[1..9], TO_CONNECTOR.0);
     assert_eq!((frame[0], &frame[9..]), (before[0], &before[9..]));
@@ -23,7 +23,7 @@ fn both_directions_are_forwarded() {
     let mut table = open_table(0);
     let mut frame = frame(TO_RELAY_B, 0xc3, 1_200);
 
-    assert_eq!(table.forward(&mut frame, connector(), epoch()), Ok(agent()));
+    assert_eq!(forward_one(&mut table, &mut frame, connector(), epoch()), Ok(agent()));
 
     assert_eq!(frame[1..9], TO_AGENT.0);
 }
@@ -51,7 +51,7 @@ fn the_vectors_of_the_protocol_are_forwarded_as_they_say() {
         let mut frame = hex(&case["wire"]);
         let source = if case["from"] == "agent" { agent() } else { connector() };
 
-        let outcome = table.forward(&mut frame, source, epoch());
+        let outcome = forward_one(&mut table, &mut frame, source, epoch());
 
         match case["drop"].as_str() {
             Some(reason) => {
@@ -69,7 +69,7 @@ fn the_vectors_of_the_protocol_are_forwarded_as_they_say() {
 fn payloads_of_20_and_1500_pass_and_of_19_and_1501_do_not() {
     let mut table = open_table(0);
     let mut forward = |payload| {
-        table.forward(&mut frame(TO_RELAY_A, 0x40, payload), agent(), epoch()).map(|_| ())
+        forward_one(&mut table, &mut frame(TO_RELAY_A, 0x40, payload), agent(), epoch()).map(|_| ())
     };
 
     assert_eq!(forward(20), Ok(()));
@@ -84,7 +84,7 @@ fn payloads_of_20_and_1500_pass_and_of_19_and_1501_do_not() {
 fn only_payloads_that_begin_like_a_tunnel_packet_pass() {
     let mut table = open_table(0);
     for inner in 0..=u8::MAX {
-        let outcome = table.forward(&mut frame(TO_RELAY_A, inner, 20), agent(), epoch());
+        let outcome = forward_one(&mut table, &mut frame(TO_RELAY_A, inner, 20), agent(), epoch());
 
         let expected = if matches!(inner, 0x04..=0x3f) {
             Err(ChannelDrop::Malformed)
@@ -102,7 +102,7 @@ fn a_frame_that_is_no_short_header_is_dropped() {
         let mut frame = frame(TO_RELAY_A, 0x40, 20);
         frame[0] = first;
 
-        let outcome = table.forward(&mut frame, agent(), epoch());
+        let outcome = forward_one(&mut table, &mut frame, agent(), epoch());
 
         assert_eq!(outcome, Err(ChannelDrop::Malformed), "frame begins {first:#04x}");
     }
@@ -115,7 +115,7 @@ fn an_unknown_id_and_a_client_id_are_dropped() {
         let mut frame = frame(id, 0x40, 20);
         let before = frame.clone();
 
-        let outcome = table.forward(&mut frame, agent(), epoch());
+        let outcome = forward_one(&mut table, &mut frame, agent(), epoch());
 
         assert_eq!(outcome, Err(ChannelDrop::UnknownChannel));
         assert_eq!(frame, before, "a dropped frame is left as it was");
@@ -129,11 +129,11 @@ fn another_address_cannot_use_a_channel_and_changes_nothing() {
     other_port.set_port(1);
 
     for source in [other_port, connector()] {
-        let outcome = table.forward(&mut frame(TO_RELAY_A, 0x40, 20), source, epoch());
+        let outcome = forward_one(&mut table, &mut frame(TO_RELAY_A, 0x40, 20), source, epoch());
         assert_eq!(outcome, Err(ChannelDrop::WrongSource));
     }
 
-    assert!(table.forward(&mut frame(TO_RELAY_A, 0x40, 20), agent(), epoch()).is_ok());
+    assert!(forward_one(&mut table, &mut frame(TO_RELAY_A, 0x40, 20), agent(), epoch()).is_ok());
     assert_eq!(dropped(&table, ChannelDrop::WrongSource), 2);
 }
 
@@ -143,13 +143,13 @@ fn a_lost_leg_suspends_its_channels_in_both_directions_until_it_is_back() {
     table.set_leg_address(CONNECTOR, None);
 
     for (id, source) in [(TO_RELAY_A, agent()), (TO_RELAY_B, connector())] {
-        let outcome = table.forward(&mut frame(id, 0x40, 20), source, epoch());
+        let outcome = forward_one(&mut table, &mut frame(id, 0x40, 20), source, epoch());
         assert_eq!(outcome, Err(ChannelDrop::Suspended));
     }
 
     let elsewhere = "203.0.113.9:9".parse().unwrap();
     table.set_leg_address(CONNECTOR, Some(elsewhere));
-    let outcome = table.forward(&mut frame(TO_RELAY_A, 0x40, 20), agent(), epoch());
+    let outcome = forward_one(&mut table, &mut frame(TO_RELAY_A, 0x40, 20), agent(), epoch());
     assert_eq!(outcome, Ok(elsewhere));
     assert_eq!(dropped(&table, ChannelDrop::Suspended), 2);
 }
@@ -160,13 +160,13 @@ fn channels_opened_before_their_leg_has_an_address_wait_for_it() {
     table.open(side_a(), side_b(), 0, epoch()).unwrap();
     table.set_leg_address(AGENT, Some(agent()));
     assert_eq!(
-        table.forward(&mut frame(TO_RELAY_A, 0x40, 20), agent(), epoch()),
+        forward_one(&mut table, &mut frame(TO_RELAY_A, 0x40, 20), agent(), epoch()),
         Err(ChannelDrop::Suspended)
     );
 
     table.set_leg_address(CONNECTOR, Some(connector()));
 
-    assert!(table.forward(&mut frame(TO_RELAY_A, 0x40, 20), agent(), epoch()).is_ok());
+    assert!(forward_one(&mut table, &mut frame(TO_RELAY_A, 0x40, 20), agent(), epoch()).is_ok());
 }
 
 #[test]
@@ -178,25 +178,25 @@ fn channels_move_with_their_ids_to_the_leg_that_supersedes() {
     table.move_leg(AGENT, NEWER);
     table.set_leg_address(AGENT, None);
 
-    let outcome = table.forward(&mut frame(TO_RELAY_A, 0x40, 20), elsewhere, epoch());
+    let outcome = forward_one(&mut table, &mut frame(TO_RELAY_A, 0x40, 20), elsewhere, epoch());
     assert_eq!(outcome, Ok(connector()));
-    let outcome = table.forward(&mut frame(TO_RELAY_B, 0x40, 20), connector(), epoch());
+    let outcome = forward_one(&mut table, &mut frame(TO_RELAY_B, 0x40, 20), connector(), epoch());
     assert_eq!(outcome, Ok(elsewhere));
-    let outcome = table.forward(&mut frame(TO_RELAY_A, 0x40, 20), agent(), epoch());
+    let outcome = forward_one(&mut table, &mut frame(TO_RELAY_A, 0x40, 20), agent(), epoch());
     assert_eq!(outcome, Err(ChannelDrop::WrongSource));
 }
 
 #[test]
 fn opening_a_channel_again_replaces_legs_and_client_ids() {
     let mut table = open_table(0);
-    assert!(table.forward(&mut frame(TO_RELAY_A, 0x40, 20), agent(), epoch()).is_ok());
+    assert!(forward_one(&mut table, &mut frame(TO_RELAY_A, 0x40, 20), agent(), epoch()).is_ok());
     let renamed = WireId([7; 8]);
 
     let side_b = ChannelSide { client_id: renamed, ..side_b() };
     table.open(side_a(), side_b, 0, epoch()).unwrap();
 
     let mut frame = frame(TO_RELAY_A, 0x40, 20);
-    assert!(table.forward(&mut frame, agent(), epoch()).is_ok());
+    assert!(forward_one(&mut table, &mut frame, agent(), epoch()).is_ok());
     assert_eq!(frame[1..9], renamed.0);
     assert_eq!(table.len(), 1);
 }
@@ -209,7 +209,7 @@ fn an_id_of_another_channel_is_refused_and_harms_neither() {
     let outcome = table.open(side_a(), other, 0, epoch());
 
     assert_eq!(outcome, Err(ChannelOpenError::IdInUse(TO_RELAY_A)));
-    assert!(table.forward(&mut frame(TO_RELAY_A, 0x40, 20), agent(), epoch()).is_ok());
+    assert!(forward_one(&mut table, &mut frame(TO_RELAY_A, 0x40, 20), agent(), epoch()).is_ok());
     assert_eq!(table.close(WireId([9; 8])), None);
 }
 
@@ -233,7 +233,9 @@ fn ids_that_are_no_channel_ids_or_equal_are_refused() {
 fn a_closed_channel_is_gone_on_both_sides() {
     for id in [TO_RELAY_A, TO_RELAY_B] {
         let mut table = open_table(0);
-        assert!(table.forward(&mut frame(TO_RELAY_A, 0x40, 30), agent(), epoch()).is_ok());
+        assert!(
+            forward_one(&mut table, &mut frame(TO_RELAY_A, 0x40, 30), agent(), epoch()).is_ok()
+        );
 
         let other = if id == TO_RELAY_A { TO_RELAY_B } else { TO_RELAY_A };
         assert_eq!(table.close(id), Some([id, other]));
@@ -252,7 +254,7 @@ fn a_rate_is_kept_to_the_octet_and_each_way_on_its_own() {
     let mut table = open_table(8_000_000);
     let now = epoch();
     let mut forward = |id, source, payload, now| {
-        table.forward(&mut frame(id, 0x40, payload), source, now).map(|_| ())
+        forward_one(&mut table, &mut frame(id, 0x40, payload), source, now).map(|_| ())
     };
 
     for _ in 0..64 {
@@ -263,6 +265,60 @@ fn a_rate_is_kept_to_the_octet_and_each_way_on_its_own() {
     assert_eq!(forward(TO_RELAY_A, agent(), 91, now + Duration::from_micros(99)), limited);
     assert_eq!(forward(TO_RELAY_A, agent(), 91, now + Duration::from_micros(100)), Ok(()));
     assert_eq!(forward(TO_RELAY_B, connector(), 1_024, now), Ok(()));
+}
+
+#[test]
+fn frames_of_one_channel_are_taken_together_and_end_where_another_begins() {
+    let mut table = open_table(0);
+    let mut train =
+        [TO_RELAY_A, TO_RELAY_A, TO_RELAY_B, TO_RELAY_A].map(|id| frame(id, 0x40, 40)).concat();
+    let stride = train.len() / 4;
+
+    let forwarded = table.forward(&mut train, stride, agent(), epoch()).unwrap();
+
+    assert_eq!(forwarded, Forwarded { destination: connector(), octets: 2 * stride });
+    let ids: Vec<_> = train.chunks(stride).map(|frame| &frame[1..PREFIX_BYTES]).collect();
+    assert_eq!(
+        ids,
+        [TO_CONNECTOR, TO_CONNECTOR, TO_RELAY_B, TO_RELAY_A].each_ref().map(|id| &id.0)
+    );
+    assert_eq!((table.counters().packets, table.counters().bytes), (2, 80));
+    assert_eq!(table.counters().drops().map(|(_, count)| count).sum::<u64>(), 0);
+}
+
+#[test]
+fn a_train_is_forwarded_as_its_frames_are() {
+    seeded(20_000, |random| {
+        let payload = random.usize(15..60);
+        let mut train = Vec::new();
+        for _ in 0..random.usize(0..12) {
+            let id = if random.u8(..) < 220 { TO_RELAY_A } else { TO_RELAY_B };
+            let mut frame = frame(id, if random.u8(..) < 240 { 0x40 } else { 0x10 }, payload);
+            if random.u8(..) < 10 {
+                frame[random.usize(0..PREFIX_BYTES)] ^= 1 << random.u8(0..8);
+            }
+            train.extend(frame);
+        }
+        train.truncate(train.len().saturating_sub(random.usize(0..PREFIX_BYTES + payload)));
+
+        // The burst is 64 KiB: a rate that is spent is another test's.
+        check_channel_train(&train, PREFIX_BYTES + payload, 1_000_000);
+    });
+}
+
+#[test]
+fn a_rate_that_is_spent_ends_a_train() {
+    let mut table = open_table(8_000_000);
+    let stride = PREFIX_BYTES + 1_015;
+    let mut train = frame(TO_RELAY_A, 0x40, 1_015).repeat(70);
+
+    let forwarded = table.forward(&mut train, stride, agent(), epoch()).unwrap();
+    let (_, rest) = train.split_at_mut(forwarded.octets);
+    let refused = table.forward(rest, stride, agent(), epoch());
+
+    assert_eq!(forwarded.octets, 64 * stride);
+    assert_eq!(refused, Err(ChannelDrop::RateExceeded));
+    assert_eq!(rest, frame(TO_RELAY_A, 0x40, 1_015).repeat(6));
 }
 
 #[test]

@@ -4,11 +4,11 @@
 //! and runs with one destination leave in one call. Short runs are gathered by destination first.
 
 use std::net::SocketAddr;
-use std::ops::Range;
 use std::time::Instant;
 
 use quinn_udp::{EcnCodepoint, RecvMeta};
 
+use crate::channel::Forwarded;
 use crate::demux::{PacketKind, classify};
 use crate::id::WireId;
 use crate::reset::{NotReset, RESET_LENGTH_MAX};
@@ -18,14 +18,6 @@ use super::staging::{Run, StagedTrain, Staging};
 
 /// So many packets of one channel leave from where they lie: to gather them costs a copy.
 const LONG_RUN_PACKETS: usize = 8;
-
-/// Neighbours with one destination.
-struct Neighbours {
-    destination: SocketAddr,
-    octets: Range<usize>,
-    /// Whether a packet may follow: only the last of a train may be shorter.
-    open: bool,
-}
 
 impl Plane {
     /// Takes a train that came to `port`; what goes on is sent, or gathered in `staging`.
@@ -37,52 +29,26 @@ impl Plane {
         staging: &mut Staging,
         now: Instant,
     ) {
-        let stride = meta.stride.max(1);
-        let mut run: Option<Neighbours> = None;
-        let mut start = 0;
-        while start < train.len() {
-            let end = train.len().min(start + stride);
-            let Some(packet) = train.get_mut(start..end) else { break };
-            let Some(destination) = self.receive_frame(port, packet, meta, now) else {
-                self.pass_on(port, run.take(), train, meta, staging);
-                start = end;
-                continue;
-            };
-            match &mut run {
-                Some(run)
-                    if run.open && run.destination == destination && run.octets.end == start =>
-                {
-                    run.octets.end = end;
-                    run.open = end - start == stride;
-                }
-                _ => {
-                    let full = end - start == stride;
-                    let next = Neighbours { destination, octets: start..end, open: full };
-                    self.pass_on(port, run.replace(next), train, meta, staging);
-                }
+        let segment = meta.stride.max(1);
+        let mut rest = train;
+        while !rest.is_empty() {
+            let forwarded = self.receive_frames(port, rest, segment, meta, now);
+            let served = forwarded.map_or(segment.min(rest.len()), |it| it.octets);
+            let (octets, behind) = rest.split_at_mut(served);
+            if let Some(Forwarded { destination, .. }) = forwarded {
+                self.pass_on(port, Run { destination, octets, segment, ecn: meta.ecn }, staging);
             }
-            start = end;
+            rest = behind;
         }
-        self.pass_on(port, run, train, meta, staging);
     }
 
-    fn pass_on(
-        &mut self,
-        port: usize,
-        run: Option<Neighbours>,
-        train: &[u8],
-        meta: &RecvMeta,
-        staging: &mut Staging,
-    ) {
-        let Some(Neighbours { destination, octets, .. }) = run else { return };
-        let Some(octets) = train.get(octets) else { return };
-        let run = Run { destination, octets, segment: meta.stride.max(1), ecn: meta.ecn };
+    fn pass_on(&mut self, port: usize, run: Run<'_>, staging: &mut Staging) {
         let mut send = |train: &StagedTrain| self.send_staged(port, train);
         if run.packets() < LONG_RUN_PACKETS {
             return staging.put(run, &mut send);
         }
-        staging.flush_to(destination, &mut send);
-        self.send_on(port, destination, octets, run.segment, meta.ecn);
+        staging.flush_to(run.destination, &mut send);
+        self.send_on(port, run.destination, run.octets, run.segment, run.ecn);
     }
 
     /// Sends what one round of receiving gathered.
@@ -112,14 +78,17 @@ impl Plane {
         }
     }
 
-    /// Serves one payload; returns where it goes on to when it is a channel frame, rewritten.
-    fn receive_frame(
+    /// Serves the first payload of a train; when it is a channel frame, also those behind it in the same
+    /// channel, and returns where they go on to, rewritten.
+    fn receive_frames(
         &mut self,
         port: usize,
-        packet: &mut [u8],
+        train: &mut [u8],
+        stride: usize,
         meta: &RecvMeta,
         now: Instant,
-    ) -> Option<SocketAddr> {
+    ) -> Option<Forwarded> {
+        let packet = train.chunks_mut(stride).next()?;
         let kind = packet.first().map_or(PacketKind::Invalid, |first| classify(*first));
         match kind {
             PacketKind::Quic { long: false } => {}
@@ -138,9 +107,9 @@ impl Plane {
         };
         if id.is_channel() {
             // Refusals are counted by reason in the table.
-            let destination = self.channels.forward(packet, meta.addr, now).ok();
-            self.heard.awaited |= destination.is_some();
-            return destination;
+            let forwarded = self.channels.forward(train, stride, meta.addr, now).ok();
+            self.heard.awaited |= forwarded.is_some();
+            return forwarded;
         }
         match self.ids.get(&id).copied() {
             Some(Target::Connection(key)) => self.give_to_leg(key, meta, packet, now),

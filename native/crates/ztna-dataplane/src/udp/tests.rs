@@ -111,6 +111,38 @@ fn each_kind_of_failure_has_its_counter_and_only_a_full_buffer_blocks() {
     assert_eq!((send_blocked, send_refused, send_no_buffers, send_failed), (1, 2, 2, 3));
 }
 
+#[test]
+fn where_a_packet_came_to_is_told_at_a_socket_of_all_addresses_alone() {
+    for (bound, near, to, told) in [
+        ("0.0.0.0:0", "127.0.0.1:0", "127.0.0.2", true),
+        ("127.0.0.2:0", "127.0.0.1:0", "127.0.0.2", false),
+        ("[::]:0", "[::1]:0", "::1", true),
+        ("[::1]:0", "[::1]:0", "::1", false),
+    ] {
+        let mut port = UdpPort::bind(bound.parse().unwrap()).unwrap();
+        let near = StdUdpSocket::bind(near).unwrap();
+        near.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let to: IpAddr = to.parse().unwrap();
+        near.send_to(b"request", (to, port.local.port())).unwrap();
+
+        let mut buffers = RecvBuffers::new();
+        assert_eq!(port.receive(&mut buffers), 1, "{bound}");
+        let (_, meta) = buffers.train(0).unwrap();
+        assert_eq!(meta.dst_ip, told.then_some(to), "{bound}");
+        assert_eq!(port.send(meta.addr, meta.dst_ip, b"answer", 6, None), SendOutcome::Sent);
+
+        let (_, source) = near.recv_from(&mut [0; 16]).unwrap();
+        assert_eq!(source.ip(), to, "{bound}");
+    }
+}
+
+#[test]
+fn no_packet_has_a_time_stamp() {
+    let port = port();
+
+    assert_eq!(socket_option::get(&port.socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS), 0);
+}
+
 fn send(port: &mut UdpPort, octets: &[u8]) -> SendOutcome {
     port.send("127.0.0.1:9".parse().unwrap(), None, octets, octets.len(), None)
 }
