@@ -1,8 +1,8 @@
 /**
  * Where the benchmarks take place: agent, relay, connector and server, each a host of its own.
  *
- *   agent ── wan ── relay, connector        server ── connector: the way through the tunnel
- *     └───────────── server                 the same two ends without a tunnel
+ *   agent ── relay ── connector ── server   the way through the tunnel
+ *     └────────────────────────────┘        the same two ends without a tunnel
  *
  * And once more with a bad link, which both ways cross:
  *
@@ -52,11 +52,16 @@ interface Part {
 
 export const LOCAL: Layout = {
   async build(network) {
-    await network.addSwitch("wan");
     for (const name of ["agent", "relay", "connector", "server"]) await network.addHost(name);
-    await network.plug("agent", "wan", ["10.0.1.1/24"]);
-    await network.plug("relay", "wan", ["10.0.1.2/24"]);
-    await network.plug("connector", "wan", ["10.0.1.3/24"]);
+    await network.join(
+      { host: "agent", addresses: ["10.0.1.1/24"] },
+      { host: "relay", addresses: ["10.0.1.2/24"] },
+    );
+    await network.join(
+      { host: "connector", addresses: ["10.0.4.1/24"] },
+      { host: "relay", addresses: ["10.0.4.2/24"] },
+    );
+    await network.addRoute("connector", "10.0.1.0/24", "10.0.4.2");
     await network.join(
       { host: "connector", addresses: ["10.0.2.1/24"] },
       { host: "server", addresses: ["10.0.2.2/24"] },
@@ -72,7 +77,7 @@ export const LOCAL: Layout = {
   },
   agent: { host: "agent", address: "10.0.1.1" },
   relay: { host: "relay", address: "10.0.1.2" },
-  connector: { host: "connector", address: "10.0.1.3" },
+  connector: { host: "connector", address: "10.0.4.1" },
   server: { host: "server", address: "10.0.3.2" },
   backend: "10.0.2.2",
   serverOptions: [],

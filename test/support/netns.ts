@@ -1,7 +1,7 @@
 /**
- * Hosts of a test's own: network namespaces joined by a bridge, removed when the test is over.
+ * Hosts of a test's own: network namespaces joined by links and bridges, removed when the test is over.
  *
- * Nothing of the machine's own network is touched: the bridge lives in a namespace too, and names
+ * Nothing of the machine's own network is touched: a bridge lives in a namespace too, and names
  * carry the id of this process, so that several runs do not meet.
  */
 import { must, run } from "./process.ts";
@@ -66,6 +66,11 @@ export class Network {
     const far = `link${this.#links}`;
     await this.#link(a.host, b.host, far, a.addresses);
     await this.#addAddresses(b.host, far, b.addresses);
+  }
+
+  /** Has `host` reach `network` over `gateway`. */
+  async addRoute(host: string, network: string, gateway: string): Promise<void> {
+    await this.#ip(host, "route", "add", network, "via", gateway);
   }
 
   /** Makes a TUN device that waits for whoever opens it, with the addresses and routes of a tunnel. */
