@@ -28,12 +28,7 @@ import {
   profilerUnavailable,
   profileTest,
 } from "../test/bench/profile.ts";
-import {
-  type Forwarding,
-  measureForwarding,
-  measureIdleLegs,
-  TRAIN,
-} from "../test/bench/relay-figures.ts";
+import { measureForwarding, measureIdleLegs, TRAINS } from "../test/bench/relay-figures.ts";
 import { comparisonTable, measurementTable } from "../test/bench/report.ts";
 import { buildScene, DISTANT, LOCAL, type LoadResult, type Scene } from "../test/bench/scene.ts";
 import { pairOfRuns, withStolenTime } from "../test/bench/stolen-time.ts";
@@ -179,21 +174,20 @@ async function forwarding(runs: number): Promise<Part> {
   const results = await takePairs(
     runs,
     () => measureForwarding(FORWARDING_MS),
-    (it) => counts({}, it.inTrains) && counts({}, it.interleaved),
+    (it) => it.loads.every(({ pair }) => counts({}, pair)),
   );
-  const [trains, single] = [`relay, in trains of ${TRAIN}`, "relay, 1,024 channels, one by one"];
-  const rate = (name: string, value: number, pairOf: (of: Forwarding) => Pair) =>
-    compare(
-      { name, unit: "packets/CPU s", mark: { type: "at-least", value } },
-      results.map(pairOf),
-    );
+  const [first] = results;
   return {
-    comparisons: [
-      rate(trains, 1_500_000, (it) => it.inTrains),
-      rate(single, 250_000, (it) => it.interleaved),
-      rate(`${trains}, saturated`, 1_500_000, (it) => it.saturated.inTrains),
-      rate(`${single}, saturated`, 250_000, (it) => it.saturated.interleaved),
-    ],
+    comparisons: (first?.loads ?? []).map(({ train, saturated }, at) =>
+      compare(
+        {
+          name: `relay, ${nameOfLoad(train)}${saturated ? ", saturated" : ""}`,
+          unit: "packets/CPU s",
+          mark: { type: "at-least", value: train > 1 ? 1_500_000 : 250_000 },
+        },
+        results.flatMap(({ loads }) => loads[at]?.pair ?? []),
+      ),
+    ),
     measurements: [
       measured(
         "handshake of a leg, with Retry",
@@ -207,6 +201,10 @@ async function forwarding(runs: number): Promise<Part> {
       ),
     ],
   };
+}
+
+function nameOfLoad(train: number): string {
+  return train > 1 ? `in trains of ${train}` : "1,024 channels, one by one";
 }
 
 async function idleLegs(): Promise<Part> {
@@ -268,7 +266,7 @@ async function printProfiles(only: string): Promise<number> {
     return 0;
   }
 
-  for (const train of [TRAIN, 1]) {
+  for (const train of TRAINS) {
     const name = `relay, ${train} at a time`;
     if (!name.includes(only)) continue;
     say(`  ${name} ...`);

@@ -16,17 +16,23 @@ import { pairOfRuns, withStolenTime } from "./stolen-time.ts";
 
 /** The size of a full packet of a tunnel with an unraised MTU. */
 const FRAME_BYTES = 1209;
-export const TRAIN = 16;
+/** What the marks begin at, about the longest of a bulk transfer (53), and nothing that can be merged. */
+export const TRAINS = [16, 48, 1] as const;
 
 export interface Forwarding {
-  /** Packets a second of processor time: of the relay, and of the least that forwards. */
-  readonly inTrains: Pair;
-  readonly interleaved: Pair;
-  /** The same on one processor with the load: more waits than is served. */
-  readonly saturated: { readonly inTrains: Pair; readonly interleaved: Pair };
+  readonly loads: readonly Forwarded[];
   /** Medians over the legs, one after the other. */
   readonly handshakeMs: number;
   readonly welcomeMs: number;
+}
+
+export interface Forwarded {
+  /** Packets of a channel that leave in one call. */
+  readonly train: number;
+  /** On one processor with the load: more waits than is served. */
+  readonly saturated: boolean;
+  /** Packets a second of processor time: of the relay, and of the least that forwards. */
+  readonly pair: Pair;
 }
 
 export interface IdleLegs {
@@ -43,18 +49,20 @@ export function measureForwarding(durationMs: number): Promise<Forwarding> {
       const { packets = 0 } = await load(over, train, durationMs);
       return packets / (usageOf(over.pid).cpuSeconds - before);
     };
-    const pair = async (train: number): Promise<Pair> => {
-      const bare = await withStolenTime(() => perCpuSecond(plain, train));
-      const tunnel = await withStolenTime(() => perCpuSecond(relay, train));
-      return pairOfRuns(bare, tunnel);
+    const all = async (saturated: boolean): Promise<Forwarded[]> => {
+      const loads: Forwarded[] = [];
+      for (const train of TRAINS) {
+        const bare = await withStolenTime(() => perCpuSecond(plain, train));
+        const tunnel = await withStolenTime(() => perCpuSecond(relay, train));
+        loads.push({ train, saturated, pair: pairOfRuns(bare, tunnel) });
+      }
+      return loads;
     };
-    const both = async () => ({ inTrains: await pair(TRAIN), interleaved: await pair(1) });
-    const roomy = await both();
+    const roomy = await all(false);
     for (const { pid } of [plain, relay]) await shareOneProcessor(pid);
-    const saturated = await onOneProcessor(both);
+    const saturated = await onOneProcessor(() => all(true));
     return {
-      ...roomy,
-      saturated,
+      loads: [...roomy, ...saturated],
       handshakeMs: median(handshakeMs),
       welcomeMs: median(welcomeMs),
     };
