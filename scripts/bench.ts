@@ -19,7 +19,7 @@ import {
   type Pair,
   takePairs,
 } from "../test/bench/comparison.ts";
-import { FIGURES, type Figure } from "../test/bench/figures.ts";
+import { FIGURES, type Figure, type Mark } from "../test/bench/figures.ts";
 import { type Measurement, measured } from "../test/bench/measurement.ts";
 import { usageOf } from "../test/bench/process-usage.ts";
 import {
@@ -28,7 +28,12 @@ import {
   profilerUnavailable,
   profileTest,
 } from "../test/bench/profile.ts";
-import { measureForwarding, measureIdleLegs, TRAINS } from "../test/bench/relay-figures.ts";
+import {
+  type Forwarding,
+  measureForwarding,
+  measureIdleLegs,
+  TRAINS,
+} from "../test/bench/relay-figures.ts";
 import { comparisonTable, measurementTable } from "../test/bench/report.ts";
 import { buildScene, DISTANT, LOCAL, type LoadResult, type Scene } from "../test/bench/scene.ts";
 import { pairOfRuns, withStolenTime } from "../test/bench/stolen-time.ts";
@@ -38,8 +43,13 @@ import { ADDON_WITH_SYMBOLS, build } from "./build.ts";
 import { print, say, step } from "./lib/step.ts";
 
 const BULK_MS = 3000;
-/** Four pairs, while the channels last. */
+/** A pair for each length of train, while the channels last. */
 const FORWARDING_MS = 2000;
+/** By length of train. */
+const FORWARDING_MARKS: ReadonlyMap<number, Mark> = new Map([
+  [16, { type: "at-least", value: 1_500_000 }],
+  [1, { type: "at-least", value: 250_000 }],
+]);
 const START_UPS = 15;
 
 process.chdir(resolve(import.meta.dir, ".."));
@@ -171,23 +181,28 @@ async function measureParts({ runs, only }: Selection): Promise<Part> {
 }
 
 async function forwarding(runs: number): Promise<Part> {
-  const results = await takePairs(
-    runs,
-    () => measureForwarding(FORWARDING_MS),
-    (it) => it.loads.every(({ pair }) => counts({}, pair)),
-  );
-  const [first] = results;
+  const comparisons: Comparison[] = [];
+  const results: Forwarding[] = [];
+  for (const saturated of [false, true]) {
+    const taken = await takePairs(
+      runs,
+      () => measureForwarding(FORWARDING_MS, saturated),
+      (it) => it.loads.every(({ pair }) => counts({}, pair)),
+    );
+    for (const [at, train] of TRAINS.entries()) {
+      const name = `relay, ${nameOfLoad(train)}${saturated ? ", saturated" : ""}`;
+      const mark = FORWARDING_MARKS.get(train);
+      comparisons.push(
+        compare(
+          { name, unit: "packets/CPU s", ...(mark && { mark }) },
+          taken.flatMap(({ loads }) => loads[at]?.pair ?? []),
+        ),
+      );
+    }
+    results.push(...taken);
+  }
   return {
-    comparisons: (first?.loads ?? []).map(({ train, saturated }, at) =>
-      compare(
-        {
-          name: `relay, ${nameOfLoad(train)}${saturated ? ", saturated" : ""}`,
-          unit: "packets/CPU s",
-          mark: { type: "at-least", value: train > 1 ? 1_500_000 : 250_000 },
-        },
-        results.flatMap(({ loads }) => loads[at]?.pair ?? []),
-      ),
-    ),
+    comparisons,
     measurements: [
       measured(
         "handshake of a leg, with Retry",

@@ -61,6 +61,7 @@ export const LOCAL: Layout = {
       { host: "connector", addresses: ["10.0.4.1/24"] },
       { host: "relay", addresses: ["10.0.4.2/24"] },
     );
+    // The relay has one address, whichever way one comes.
     await network.addRoute("connector", "10.0.1.0/24", "10.0.4.2");
     await network.join(
       { host: "connector", addresses: ["10.0.2.1/24"] },

@@ -13,8 +13,8 @@
 //! - **Only the address of a channel's leg may use it.** The table never learns an address from a
 //!   packet: the owner sets it when a leg is admitted or moves, and takes it away when a leg is lost.
 //! - **What is not forwarded is dropped and counted, never answered.**
-//! - **One look-up for neighbours of one channel, and no allocation.** Addresses are kept in the channel, so moving a leg
-//!   costs a walk over its channels and forwarding costs nothing more.
+//! - **One look-up for neighbours of one channel, and no allocation.** Addresses are kept in the
+//!   channel, so moving a leg costs a walk over its channels and forwarding costs nothing more.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -90,41 +90,6 @@ struct Side {
     other: usize,
 }
 
-/// A frame of the right shape.
-struct Frame<'a> {
-    id: &'a mut [u8; WireId::LENGTH],
-    length: usize,
-}
-
-impl<'a> Frame<'a> {
-    #[inline]
-    fn parse(frame: &'a mut [u8]) -> Result<Self, ChannelDrop> {
-        let length = frame.len();
-        if length < PREFIX_BYTES + PAYLOAD_BYTES_MIN {
-            return Err(ChannelDrop::TooShort);
-        }
-        if length > PREFIX_BYTES + PAYLOAD_BYTES_MAX {
-            return Err(ChannelDrop::TooLong);
-        }
-        let Some(([first, id @ ..], [inner, ..])) = frame.split_first_chunk_mut::<PREFIX_BYTES>()
-        else {
-            return Err(ChannelDrop::TooShort);
-        };
-        if *first & 0xc0 != 0x40 || matches!(*inner, 0x04..=0x3f) {
-            return Err(ChannelDrop::Malformed);
-        }
-        Ok(Self { id, length })
-    }
-}
-
-impl Side {
-    #[inline]
-    fn may_send(&mut self, octets: usize, now: Instant) -> bool {
-        let octets = u32::try_from(octets).unwrap_or(u32::MAX);
-        self.limit.as_mut().is_none_or(|limit| limit.try_spend(octets, now))
-    }
-}
-
 impl ChannelTable {
     /// Creates an empty table.
     pub(crate) fn new() -> Self {
@@ -194,7 +159,8 @@ impl ChannelTable {
     /// Rewrites the ids of the frames at the front of `train` that one channel takes, in place.
     ///
     /// The frames are `stride` octets long, the last of the train perhaps shorter. Returns where they
-    /// go and how many octets they are, one frame at least, or counts why the first goes nowhere.
+    /// go and how many octets they are, one frame at least, or counts why the first goes nowhere. The
+    /// caller goes on behind them, or behind the first: what ends a run is judged when it comes first.
     #[inline]
     pub(crate) fn forward(
         &mut self,
@@ -247,7 +213,6 @@ impl ChannelTable {
 
         let (mut octets, mut packets) = (first.length, 1);
         *first.id = side.send_id.0;
-        // What is refused here is refused with its reason when it is the first.
         while let Some(Ok(frame)) = frames.next().map(Frame::parse)
             && *frame.id == id.0
             && side.may_send(frame.length, now)
@@ -314,6 +279,41 @@ impl ChannelTable {
         if let Some(other) = self.sides.get_mut(other) {
             other.destination = address;
         }
+    }
+}
+
+/// A frame of the right shape.
+struct Frame<'a> {
+    id: &'a mut [u8; WireId::LENGTH],
+    length: usize,
+}
+
+impl<'a> Frame<'a> {
+    #[inline]
+    fn parse(frame: &'a mut [u8]) -> Result<Self, ChannelDrop> {
+        let length = frame.len();
+        if length < PREFIX_BYTES + PAYLOAD_BYTES_MIN {
+            return Err(ChannelDrop::TooShort);
+        }
+        if length > PREFIX_BYTES + PAYLOAD_BYTES_MAX {
+            return Err(ChannelDrop::TooLong);
+        }
+        let Some(([first, id @ ..], [inner, ..])) = frame.split_first_chunk_mut::<PREFIX_BYTES>()
+        else {
+            return Err(ChannelDrop::TooShort);
+        };
+        if *first & 0xc0 != 0x40 || matches!(*inner, 0x04..=0x3f) {
+            return Err(ChannelDrop::Malformed);
+        }
+        Ok(Self { id, length })
+    }
+}
+
+impl Side {
+    #[inline]
+    fn may_send(&mut self, octets: usize, now: Instant) -> bool {
+        let octets = u32::try_from(octets).unwrap_or(u32::MAX);
+        self.limit.as_mut().is_none_or(|limit| limit.try_spend(octets, now))
     }
 }
 

@@ -27,12 +27,14 @@ pub fn path(data: &[u8]) {
     path::fuzz::check_one_path_packet(&mut set, path, data, now);
 }
 
-/// A channel frame at a relay with one channel.
+/// A channel frame at a relay with one channel; and a train of frames, behind the two octets of their
+/// length.
 pub fn channel(data: &[u8]) {
     let mut table = channel::fuzz::open_table(1_000_000);
     channel::fuzz::check_one_channel_frame(&mut table, &mut data.to_vec(), epoch());
-    if let Some((stride, train)) = data.split_first() {
-        channel::fuzz::check_channel_train(train, usize::from(*stride).max(1), 1_000_000);
+    if let Some((stride, train)) = data.split_first_chunk() {
+        let stride = usize::from(u16::from_be_bytes(*stride)).max(1);
+        channel::fuzz::check_one_channel_train(train, stride);
     }
 }
 

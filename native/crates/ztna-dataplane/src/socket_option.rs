@@ -25,7 +25,7 @@ pub(crate) fn set(
     if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Returns what a test asserts of an option.
+/// Returns the value of an option whose value is an integer.
 #[cfg(test)]
 pub(crate) fn get(socket: &impl AsRawFd, level: c_int, name: c_int) -> c_int {
     let mut value = -1;

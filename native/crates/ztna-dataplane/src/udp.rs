@@ -126,7 +126,7 @@ impl UdpPort {
         socket.bind(&address.into()).map_err(failed)?;
 
         let state = UdpSocketState::new((&socket).into()).map_err(failed)?;
-        leave_out_what_nobody_reads(&socket, address.ip()).map_err(failed)?;
+        leave_out_what_nobody_reads(&socket, address.ip());
         grow_buffers(&socket);
         let receive_buffer_bytes = socket.recv_buffer_size().unwrap_or(0);
         let socket = UdpSocket::from_std(socket.into());
@@ -283,19 +283,18 @@ impl UdpPort {
     }
 }
 
-/// Has the kernel tell less of each packet than `UdpSocketState` asks for: not when it came, and not the
-/// address that it came to where the socket has one only. Each is a control message a train, and with
-/// the address the sender's one would not fit where the kernel keeps short ones.
-fn leave_out_what_nobody_reads(socket: &Socket, bound: IpAddr) -> io::Result<()> {
-    socket_option::set(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 0)?;
-    if bound.is_unspecified() {
-        return Ok(());
+/// Has the kernel tell less of each train than `UdpSocketState` asks for: not when it came, and not the
+/// address that it came to where the socket has one only. Each is a control message to write and read,
+/// and the address one more to send. Best effort: what is told all the same is not looked at, or true.
+fn leave_out_what_nobody_reads(socket: &Socket, bound: IpAddr) {
+    let _ = socket_option::set(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 0);
+    if !bound.is_unspecified() {
+        let (level, name) = match bound {
+            IpAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO),
+            IpAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+        };
+        let _ = socket_option::set(socket, level, name, 0);
     }
-    let (level, name) = match bound {
-        IpAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO),
-        IpAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
-    };
-    socket_option::set(socket, level, name, 0)
 }
 
 fn grow_buffers(socket: &Socket) {

@@ -192,7 +192,8 @@ fn is_gso_error(error: &io::Error) -> bool {
 
 /// Takes back what `UdpSocketState` sets for QUIC's sake: no fragments, and a time-stamp a packet.
 fn allow_fragments(socket: &std::net::UdpSocket) -> io::Result<()> {
-    socket_option::set(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 0)?;
+    // Best effort: not every kernel has time-stamps.
+    let _ = socket_option::set(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 0);
     if socket.local_addr()?.is_ipv4() {
         return socket_option::set(
             socket,

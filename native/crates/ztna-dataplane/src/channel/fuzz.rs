@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::{ChannelDrop, ChannelTable};
+use super::{BURST_BYTES_MIN, ChannelDrop, ChannelTable, PREFIX_BYTES};
 use crate::command::ChannelSide;
 use crate::fuzzing::epoch;
 use crate::id::{ConnectionHandle, WireId};
@@ -36,19 +36,21 @@ pub(crate) fn check_one_channel_frame(table: &mut ChannelTable, data: &mut [u8],
     }
 }
 
-/// A train is forwarded as its frames are one by one, whatever lies between them.
-pub(crate) fn check_channel_train(data: &[u8], stride: usize, rate_bps: u64) {
-    let (mut by_train, mut by_frame) = (open_table(rate_bps), open_table(rate_bps));
+/// A train is forwarded as its frames are one by one, at a channel whose rate is spent after
+/// [`TRAIN_BYTES`]; returns how many went on.
+pub(crate) fn check_one_channel_train(data: &[u8], stride: usize) -> u64 {
+    let now = epoch();
+    let (mut by_train, mut by_frame) = (nearly_spent_table(now), nearly_spent_table(now));
     let (mut train, mut single) = (data.to_vec(), data.to_vec());
 
     let expected: Vec<_> = single
         .chunks_mut(stride)
-        .map(|frame| forward_one(&mut by_frame, frame, agent(), epoch()))
+        .map(|frame| forward_one(&mut by_frame, frame, agent(), now))
         .collect();
     let mut outcomes = Vec::new();
     let mut rest = train.as_mut_slice();
     while !rest.is_empty() {
-        let outcome = by_train.forward(rest, stride, agent(), epoch());
+        let outcome = by_train.forward(rest, stride, agent(), now);
         let served = outcome.map_or(stride.min(rest.len()), |it| it.octets);
         let (front, behind) = rest.split_at_mut(served);
         let frames = front.len().div_ceil(stride);
@@ -59,6 +61,26 @@ pub(crate) fn check_channel_train(data: &[u8], stride: usize, rate_bps: u64) {
     assert_eq!(outcomes, expected);
     assert_eq!(train, single);
     assert_eq!(by_train.counters(), by_frame.counters());
+    outcomes.iter().flatten().count() as u64
+}
+
+/// What a train may have before its channel's rate is spent.
+pub(super) const TRAIN_BYTES: u64 = 400;
+
+fn nearly_spent_table(now: Instant) -> ChannelTable {
+    let mut table = ChannelTable::new();
+    table.set_leg_address(AGENT, Some(agent()));
+    table.set_leg_address(CONNECTOR, Some(connector()));
+    table.open(side_a(), side_b(), 1, now).unwrap();
+    let mut octets = BURST_BYTES_MIN - TRAIN_BYTES;
+    while octets > 0 {
+        let length = octets.min(1_024);
+        let mut frame = vec![0x40; length as usize];
+        frame[1..PREFIX_BYTES].copy_from_slice(&TO_RELAY_A.0);
+        forward_one(&mut table, &mut frame, agent(), now).unwrap();
+        octets -= length;
+    }
+    table
 }
 
 pub(super) fn forward_one(

@@ -301,24 +301,26 @@ fn a_train_is_forwarded_as_its_frames_are() {
         }
         train.truncate(train.len().saturating_sub(random.usize(0..PREFIX_BYTES + payload)));
 
-        // The burst is 64 KiB: a rate that is spent is another test's.
-        check_channel_train(&train, PREFIX_BYTES + payload, 1_000_000);
+        check_one_channel_train(&train, PREFIX_BYTES + payload);
     });
 }
 
 #[test]
 fn a_rate_that_is_spent_ends_a_train() {
     let mut table = open_table(8_000_000);
+    let now = epoch();
     let stride = PREFIX_BYTES + 1_015;
     let mut train = frame(TO_RELAY_A, 0x40, 1_015).repeat(70);
 
-    let forwarded = table.forward(&mut train, stride, agent(), epoch()).unwrap();
+    let forwarded = table.forward(&mut train, stride, agent(), now).unwrap();
     let (_, rest) = train.split_at_mut(forwarded.octets);
-    let refused = table.forward(rest, stride, agent(), epoch());
+    let refused = table.forward(rest, stride, agent(), now);
 
     assert_eq!(forwarded.octets, 64 * stride);
     assert_eq!(refused, Err(ChannelDrop::RateExceeded));
     assert_eq!(rest, frame(TO_RELAY_A, 0x40, 1_015).repeat(6));
+    assert_eq!((table.counters().packets, table.counters().bytes), (64, 64 * 1_015));
+    assert_eq!(dropped(&table, ChannelDrop::RateExceeded), 1);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A relay's socket: channel frames go on, legs and strangers are served.
 //!
 //! A train that the kernel merged is forwarded as a train: the ids are rewritten where the octets lie
-//! and runs with one destination leave in one call. Short runs are gathered by destination first.
+//! and neighbours of one channel leave in one call. Short runs are gathered by destination first.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -29,14 +29,15 @@ impl Plane {
         staging: &mut Staging,
         now: Instant,
     ) {
-        let segment = meta.stride.max(1);
+        let stride = meta.stride.max(1);
         let mut rest = train;
         while !rest.is_empty() {
-            let forwarded = self.receive_frames(port, rest, segment, meta, now);
-            let served = forwarded.map_or(segment.min(rest.len()), |it| it.octets);
+            let forwarded = self.receive_frames(port, rest, stride, meta, now);
+            let served = forwarded.map_or(stride.min(rest.len()), |it| it.octets);
             let (octets, behind) = rest.split_at_mut(served);
             if let Some(Forwarded { destination, .. }) = forwarded {
-                self.pass_on(port, Run { destination, octets, segment, ecn: meta.ecn }, staging);
+                let run = Run { destination, octets, segment: stride, ecn: meta.ecn };
+                self.pass_on(port, run, staging);
             }
             rest = behind;
         }

@@ -14,8 +14,8 @@ use mio::{Events, Poll};
 
 use super::plane::clock;
 
-/// What comes later than this, while nobody else wants the processor, is slept for. Longer than a round trip between processes of one machine,
-/// so that a question and its answer meet a thread that is awake.
+/// What comes later than this, while nobody else wants the processor, is slept for. Longer than a round
+/// trip between processes of one machine, so that a question and its answer meet a thread that is awake.
 const WINDOW_MAX: Duration = Duration::from_micros(300);
 /// The first window after a long sleep.
 const WINDOW_FIRST: Duration = Duration::from_micros(20);

@@ -60,6 +60,16 @@ fn the_seeds_of_checks_and_certificates_are_what_they_seem() {
     }
 }
 
+#[test]
+fn the_seeds_of_channels_are_forwarded() {
+    let [mut frame, train] = seeds("channel").try_into().unwrap();
+    let mut table = channel::fuzz::open_table(0);
+    channel::fuzz::check_one_channel_frame(&mut table, &mut frame, epoch());
+    assert_eq!(table.counters().packets, 1);
+
+    assert_eq!(channel::fuzz::check_one_channel_train(&train[2..], 40), 5);
+}
+
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     files_of(&format!("seeds/{target}")).iter().map(|file| std::fs::read(file).unwrap()).collect()
 }

@@ -8,5 +8,6 @@
 mod backends;
 mod bench;
 mod early;
+mod forwarding;
 mod headers;
 mod standing;
