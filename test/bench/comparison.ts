@@ -20,7 +20,10 @@ export interface Pair<T = number> {
 export interface Comparison {
   readonly figure: string;
   readonly unit: string;
-  /** Medians over the pairs that count; over all, and then they prove nothing, if none does. */
+  /**
+   * Medians over the pairs that count. If none does they prove nothing, and are over those in which
+   * the machine was left alone; over all if there was no such pair either.
+   */
   readonly bare: number;
   readonly tunnel: number;
   /** Median of the pairs' ratios. */
@@ -43,7 +46,8 @@ export function compare(
     void: pairs.length - counted.length,
     ...(figure.mark && { mark: figure.mark }),
   };
-  const shown = counted.length > 0 ? counted : pairs;
+  const undisturbed = pairs.filter((it) => it.stolen <= STOLEN_MAX);
+  const shown = [counted, undisturbed, pairs].find((it) => it.length > 0) ?? [];
   const bare = median(shown.map((it) => it.bare));
   const tunnel = median(shown.map((it) => it.tunnel));
   const ratio = median(shown.map((it) => it.tunnel / it.bare));

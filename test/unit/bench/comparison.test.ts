@@ -64,6 +64,16 @@ describe("comparison of runs", () => {
     expect(compared).toMatchObject({ void: 1, bare: 400, tunnel: 400, verdict: "void" });
   });
 
+  test("runs of a slow machine are shown without those in which it was not left alone", () => {
+    const pairs = [
+      { bare: 400, tunnel: 100, stolen: 0 },
+      { bare: 400, tunnel: 10, stolen: 0.4 },
+      { bare: 400, tunnel: 10, stolen: 0.3 },
+    ];
+
+    expect(compare(FIGURE, pairs)).toMatchObject({ void: 3, tunnel: 100, verdict: "void" });
+  });
+
   test("a mark without a ratio counts by its value alone", () => {
     const figure = { ...FIGURE, mark: { type: "at-least", value: 400 } } as const;
 
