@@ -17,6 +17,9 @@ const ID_BYTES: usize = 8;
 /// A first octet and the channel's id.
 const PREFIX_BYTES: usize = 1 + ID_BYTES;
 
+/// A leg on which nothing comes for half a minute is lost.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+
 /// An open session.
 pub(crate) struct Session {
     wire: Wire,
@@ -33,6 +36,8 @@ struct Wire {
     send_id: [u8; ID_BYTES],
     /// The channel's id as it was chosen here: comes in.
     receive_id: [u8; ID_BYTES],
+    /// When the relay was last shown that the leg lives: all else may go through the tunnel.
+    pinged: Instant,
 }
 
 impl Session {
@@ -111,10 +116,16 @@ impl Wire {
         let mut config = client::config(options)?;
         let id = random_id(0);
         let leg = quiche::connect(None, &ConnectionId::from_ref(&id), local, relay, &mut config)?;
-        Ok(Self { socket, local, relay, leg, send_id: [0; ID_BYTES], receive_id: random_id(1) })
+        let (send_id, receive_id) = ([0; ID_BYTES], random_id(1));
+        Ok(Self { socket, local, relay, leg, send_id, receive_id, pinged: Instant::now() })
     }
 
     fn turn(&mut self, mut tunnel: Option<&mut Connection>) -> Outcome<()> {
+        if self.pinged.elapsed() > PING_INTERVAL {
+            self.pinged = Instant::now();
+            // A leg that is over is told by what comes next.
+            let _over = self.leg.send_ack_eliciting();
+        }
         let mut buffer = [0; 2_000];
         while let Ok((length, _)) = self.leg.send(&mut buffer) {
             // What the system does not take is lost on the way.
