@@ -45,6 +45,8 @@ export interface BenchOptions {
 
 export class RelayBench {
   readonly state: RelayState;
+  /** Ids that the relay has for channels, and had. */
+  readonly channelIds: Set<string> = new Set();
   readonly outputs: RelayOutput[] = [];
   now: Instant = T0;
   #serial = 0;
@@ -64,7 +66,11 @@ export class RelayBench {
       sources: {
         randomHex: (octets) => hex(++this.#serial, octets * 2),
         randomUnit: randomUnit ?? (() => 0),
-        issueChannelId: () => hex(++this.#serial * 2 + 1, 16),
+        issueChannelId: () => {
+          const id = hex(++this.#serial * 2 + 1, 16);
+          this.channelIds.add(id);
+          return id;
+        },
       },
       registry: new MemoryRegistry(),
       policy: policy ?? EMPTY_TABLE,

@@ -157,6 +157,7 @@ class World {
         break;
       case "close-channel":
         // Also of one that was offered and never opened.
+        expect(this.#bench.channelIds).toContain(output.channel);
         expect(this.#givenBack).not.toContain(output.channel);
         this.#givenBack.add(output.channel);
         this.#channels.delete(output.channel);

@@ -65,18 +65,14 @@ pub(crate) fn check_one_channel_train(data: &[u8], stride: usize) -> u64 {
 }
 
 /// What a train may have before its channel's rate is spent.
-pub(super) const TRAIN_BYTES: u64 = 400;
+const TRAIN_BYTES: u64 = 400;
 
 fn nearly_spent_table(now: Instant) -> ChannelTable {
-    let mut table = ChannelTable::new();
-    table.set_leg_address(AGENT, Some(agent()));
-    table.set_leg_address(CONNECTOR, Some(connector()));
-    table.open(side_a(), side_b(), 1, now).unwrap();
+    let mut table = open_table_at(1, now);
     let mut octets = BURST_BYTES_MIN - TRAIN_BYTES;
     while octets > 0 {
         let length = octets.min(1_024);
-        let mut frame = vec![0x40; length as usize];
-        frame[1..PREFIX_BYTES].copy_from_slice(&TO_RELAY_A.0);
+        let mut frame = frame(TO_RELAY_A, 0x40, length as usize - PREFIX_BYTES);
         forward_one(&mut table, &mut frame, agent(), now).unwrap();
         octets -= length;
     }
@@ -100,11 +96,23 @@ pub(super) fn total(table: &ChannelTable) -> u64 {
 }
 
 pub(crate) fn open_table(rate_bps: u64) -> ChannelTable {
+    open_table_at(rate_bps, epoch())
+}
+
+fn open_table_at(rate_bps: u64, now: Instant) -> ChannelTable {
     let mut table = ChannelTable::new();
     table.set_leg_address(AGENT, Some(agent()));
     table.set_leg_address(CONNECTOR, Some(connector()));
-    table.open(side_a(), side_b(), rate_bps, epoch()).unwrap();
+    table.open(side_a(), side_b(), rate_bps, now).unwrap();
     table
+}
+
+pub(super) fn frame(id: WireId, inner: u8, payload: usize) -> Vec<u8> {
+    let mut frame = vec![0x40];
+    frame.extend_from_slice(&id.0);
+    frame.resize(PREFIX_BYTES + payload, 0xab);
+    frame[PREFIX_BYTES] = inner;
+    frame
 }
 
 pub(super) fn side_a() -> ChannelSide {

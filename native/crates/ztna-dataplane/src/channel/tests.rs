@@ -345,14 +345,6 @@ fn dropped(table: &ChannelTable, reason: ChannelDrop) -> u64 {
     table.counters().drops().find(|(each, _)| *each == reason).unwrap().1
 }
 
-fn frame(id: WireId, inner: u8, payload: usize) -> Vec<u8> {
-    let mut frame = vec![0x40];
-    frame.extend_from_slice(&id.0);
-    frame.resize(PREFIX_BYTES + payload, 0xab);
-    frame[PREFIX_BYTES] = inner;
-    frame
-}
-
 fn hex(text: &Value) -> Vec<u8> {
     crate::test_support::hex(text.as_str().unwrap())
 }
