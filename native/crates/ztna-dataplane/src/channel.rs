@@ -19,8 +19,6 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use slab::Slab;
-
 use crate::command::ChannelSide;
 use crate::demux::IdMap;
 use crate::id::{ConnectionHandle, WireId};
@@ -61,8 +59,9 @@ pub(crate) enum ChannelOpenError {
 /// All channels of a relay.
 #[derive(Debug, Default)]
 pub(crate) struct ChannelTable {
-    by_relay_id: IdMap<usize>,
-    sides: Slab<Side>,
+    /// By the id that comes in. The sides lie in the table itself: among many channels each look-up
+    /// of another place is one that the cache does not have.
+    sides: IdMap<Side>,
     legs: Legs,
     counters: ChannelCounters,
 }
@@ -84,10 +83,9 @@ struct Side {
     /// The id they go out with.
     send_id: WireId,
     limit: Option<RateLimit>,
-    relay_id: WireId,
     leg: ConnectionHandle,
-    /// The other direction.
-    other: usize,
+    /// The id of the other direction.
+    other: WireId,
 }
 
 impl ChannelTable {
@@ -115,22 +113,17 @@ impl ChannelTable {
         }
         self.close_replaced(a.relay_id, b.relay_id)?;
 
-        let a_index = self.insert(a, b, rate_bps, now);
-        let b_index = self.insert(b, a, rate_bps, now);
-        for (index, other) in [(a_index, b_index), (b_index, a_index)] {
-            if let Some(side) = self.sides.get_mut(index) {
-                side.other = other;
-            }
-        }
+        self.insert(a, b, rate_bps, now);
+        self.insert(b, a, rate_bps, now);
         Ok(())
     }
 
     /// Ends the channel that has this relay id on either side; returns the ids of both.
     pub(crate) fn close(&mut self, relay_id: WireId) -> Option<[WireId; 2]> {
-        let index = *self.by_relay_id.get(&relay_id)?;
-        let other = self.sides.get(index)?.other;
-        let (side, other) = (self.remove(index)?, self.remove(other)?);
-        Some([side, other])
+        let other = self.sides.get(&relay_id)?.other;
+        self.remove(relay_id);
+        self.remove(other);
+        Some([relay_id, other])
     }
 
     /// Gives the channels of one leg to the leg that supersedes it, with the address of the latter.
@@ -139,20 +132,20 @@ impl ChannelTable {
             return;
         }
         let address = self.legs.address(to);
-        for index in self.legs.detach_all(from) {
-            if let Some(side) = self.sides.get_mut(index) {
+        for relay_id in self.legs.detach_all(from) {
+            if let Some(side) = self.sides.get_mut(&relay_id) {
                 side.leg = to;
             }
-            self.legs.attach(to, index);
-            self.set_side_address(index, address);
+            self.legs.attach(to, relay_id);
+            self.set_side_address(relay_id, address);
         }
     }
 
     /// Sets where a leg is, from which its frames must come and to which they are sent. `None`
     /// suspends its channels.
     pub(crate) fn set_leg_address(&mut self, leg: ConnectionHandle, address: Option<SocketAddr>) {
-        for index in self.legs.set_address(leg, address) {
-            self.set_side_address(index, address);
+        for relay_id in self.legs.set_address(leg, address) {
+            self.set_side_address(relay_id, address);
         }
     }
 
@@ -199,8 +192,7 @@ impl ChannelTable {
         let mut frames = train.chunks_mut(stride);
         let first = Frame::parse(frames.next().unwrap_or_default())?;
         let id = WireId(*first.id);
-        let index = *self.by_relay_id.get(&id).ok_or(ChannelDrop::UnknownChannel)?;
-        let side = self.sides.get_mut(index).ok_or(ChannelDrop::UnknownChannel)?;
+        let side = self.sides.get_mut(&id).ok_or(ChannelDrop::UnknownChannel)?;
         let (Some(expected), Some(destination)) = (side.source, side.destination) else {
             return Err(ChannelDrop::Suspended);
         };
@@ -226,57 +218,45 @@ impl ChannelTable {
         Ok(Forwarded { destination, octets })
     }
 
-    /// Inserts one direction; the caller ties it to the other.
-    fn insert(
-        &mut self,
-        side: ChannelSide,
-        peer: ChannelSide,
-        rate_bps: u64,
-        now: Instant,
-    ) -> usize {
-        let index = self.sides.insert(Side {
+    /// Inserts one direction.
+    fn insert(&mut self, side: ChannelSide, peer: ChannelSide, rate_bps: u64, now: Instant) {
+        let direction = Side {
             source: self.legs.address(side.leg),
             destination: self.legs.address(peer.leg),
             send_id: peer.client_id,
             limit: (rate_bps > 0).then(|| new_limit(rate_bps, now)),
-            relay_id: side.relay_id,
             leg: side.leg,
-            other: usize::MAX,
-        });
-        self.by_relay_id.insert(side.relay_id, index);
-        self.legs.attach(side.leg, index);
-        index
+            other: peer.relay_id,
+        };
+        self.sides.insert(side.relay_id, direction);
+        self.legs.attach(side.leg, side.relay_id);
     }
 
-    /// Removes one direction and returns its id.
-    fn remove(&mut self, index: usize) -> Option<WireId> {
-        let side = self.sides.try_remove(index)?;
-        self.by_relay_id.remove(&side.relay_id);
-        self.legs.detach(side.leg, index);
-        Some(side.relay_id)
+    /// Removes one direction.
+    fn remove(&mut self, relay_id: WireId) {
+        if let Some(side) = self.sides.remove(&relay_id) {
+            self.legs.detach(side.leg, relay_id);
+        }
     }
 
     /// Removes the channel that has both ids; refuses ids of two channels.
     fn close_replaced(&mut self, a: WireId, b: WireId) -> Result<(), ChannelOpenError> {
-        match (self.by_relay_id.get(&a), self.by_relay_id.get(&b)) {
+        match (self.sides.get(&a), self.sides.get(&b)) {
             (None, None) => Ok(()),
-            (Some(_), None) => Err(ChannelOpenError::IdInUse(a)),
             (None, Some(_)) => Err(ChannelOpenError::IdInUse(b)),
-            (Some(side_a), Some(side_b)) => {
-                if self.sides.get(*side_a).is_none_or(|side| side.other != *side_b) {
-                    return Err(ChannelOpenError::IdInUse(a));
-                }
+            (Some(side), Some(_)) if side.other == b => {
                 self.close(a);
                 Ok(())
             }
+            (Some(_), _) => Err(ChannelOpenError::IdInUse(a)),
         }
     }
 
-    fn set_side_address(&mut self, index: usize, address: Option<SocketAddr>) {
-        let Some(side) = self.sides.get_mut(index) else { return };
+    fn set_side_address(&mut self, relay_id: WireId, address: Option<SocketAddr>) {
+        let Some(side) = self.sides.get_mut(&relay_id) else { return };
         side.source = address;
         let other = side.other;
-        if let Some(other) = self.sides.get_mut(other) {
+        if let Some(other) = self.sides.get_mut(&other) {
             other.destination = address;
         }
     }

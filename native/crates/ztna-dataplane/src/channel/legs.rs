@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 
-use crate::id::ConnectionHandle;
+use crate::id::{ConnectionHandle, WireId};
 
 /// Addresses of legs, known or awaited, with the sides that need them.
 #[derive(Debug, Default)]
@@ -14,8 +14,8 @@ pub(super) struct Legs {
 #[derive(Debug, Default)]
 struct Leg {
     address: Option<SocketAddr>,
-    /// Indices of its sides, in order so that a walk over them is the same each time.
-    sides: BTreeSet<usize>,
+    /// Relay ids of its sides, in order so that a walk over them is the same each time.
+    sides: BTreeSet<WireId>,
 }
 
 impl Legs {
@@ -23,11 +23,11 @@ impl Legs {
         self.entries.get(&leg)?.address
     }
 
-    pub(super) fn attach(&mut self, leg: ConnectionHandle, side: usize) {
+    pub(super) fn attach(&mut self, leg: ConnectionHandle, side: WireId) {
         self.entries.entry(leg).or_default().sides.insert(side);
     }
 
-    pub(super) fn detach(&mut self, leg: ConnectionHandle, side: usize) {
+    pub(super) fn detach(&mut self, leg: ConnectionHandle, side: WireId) {
         let Some(entry) = self.entries.get_mut(&leg) else { return };
         entry.sides.remove(&side);
         if entry.sides.is_empty() && entry.address.is_none() {
@@ -35,7 +35,7 @@ impl Legs {
         }
     }
 
-    pub(super) fn detach_all(&mut self, leg: ConnectionHandle) -> Vec<usize> {
+    pub(super) fn detach_all(&mut self, leg: ConnectionHandle) -> Vec<WireId> {
         let Some(entry) = self.entries.get_mut(&leg) else { return Vec::new() };
         let sides = std::mem::take(&mut entry.sides).into_iter().collect();
         if entry.address.is_none() {
@@ -49,7 +49,7 @@ impl Legs {
         &mut self,
         leg: ConnectionHandle,
         address: Option<SocketAddr>,
-    ) -> Vec<usize> {
+    ) -> Vec<WireId> {
         let entry = self.entries.entry(leg).or_default();
         entry.address = address;
         let sides: Vec<_> = entry.sides.iter().copied().collect();
