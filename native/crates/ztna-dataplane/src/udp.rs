@@ -21,8 +21,10 @@ mod tests;
 
 /// Receive and send buffers that we ask for: 7 MiB holds 10 ms at 5 Gbit/s.
 const SOCKET_BUFFER_BYTES: usize = 7 << 20;
-/// Messages a receive call; each holds a whole GRO train.
+/// Most messages a receive call; each holds a whole GRO train.
 pub(crate) const RECV_BATCH: usize = 32;
+/// Least messages a receive call that is kept small: fewer would cost as much to ask for as they save.
+const RECV_BATCH_MIN: usize = 4;
 const TRAIN_BYTES_MAX: usize = 65_536;
 /// Packets that one call sends: the kernel's limit of GSO.
 pub(crate) const GSO_PACKETS_MAX: usize = 64;
@@ -35,13 +37,21 @@ const KEPT_MAX: usize = 2;
 pub(crate) struct RecvBuffers {
     storage: Box<[u8]>,
     metas: [RecvMeta; RECV_BATCH],
+    octets_a_call: usize,
+    /// Messages that the next call asks for.
+    batch: usize,
 }
 
 impl RecvBuffers {
-    pub(crate) fn new() -> Self {
+    /// Creates buffers that one call fills with about `octets_a_call` octets at most, by asking for fewer
+    /// messages where they are long trains. Whoever only passes on what came sends it from where
+    /// it lies: what is small enough is still in the processor's cache then.
+    pub(crate) fn new(octets_a_call: usize) -> Self {
         Self {
             storage: vec![0; RECV_BATCH * TRAIN_BYTES_MAX].into_boxed_slice(),
             metas: [RecvMeta::default(); RECV_BATCH],
+            octets_a_call,
+            batch: RECV_BATCH,
         }
     }
 
@@ -50,6 +60,14 @@ impl RecvBuffers {
         let meta = *self.metas.get(index)?;
         let chunk = self.storage.chunks_mut(TRAIN_BYTES_MAX).nth(index)?;
         Some((chunk.get_mut(..meta.len)?, meta))
+    }
+
+    /// Asks the next call for as many messages as those that came would fit.
+    fn fit_batch(&mut self, count: usize) {
+        let octets: usize = self.metas.iter().take(count).map(|meta| meta.len).sum();
+        if let Some(fitting) = self.octets_a_call.saturating_mul(count).checked_div(octets) {
+            self.batch = fitting.clamp(RECV_BATCH_MIN, RECV_BATCH);
+        }
     }
 }
 
@@ -151,17 +169,20 @@ impl UdpPort {
         Ok(())
     }
 
-    /// Fills `buffers` and returns how many trains came, 0 when there are none.
+    /// Fills `buffers` and returns how many trains came, 0 when there are none. What comes behind fewer
+    /// than were asked for is told again.
     pub(crate) fn receive(&mut self, buffers: &mut RecvBuffers) -> usize {
         let mut chunks = buffers.storage.chunks_mut(TRAIN_BYTES_MAX);
         let mut slices: [IoSliceMut<'_>; RECV_BATCH] =
             std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
 
+        let asked = slices.get_mut(..buffers.batch).unwrap_or_default();
+
         // An error here is an ICMP message about some earlier send, or nothing to read.
-        let count = self
-            .state
-            .recv((&self.socket).into(), &mut slices, &mut buffers.metas)
-            .unwrap_or_default();
+        let count =
+            self.state.recv((&self.socket).into(), asked, &mut buffers.metas).unwrap_or_default();
+        self.readable = count == buffers.batch;
+        buffers.fit_batch(count);
         for meta in buffers.metas.iter().take(count) {
             self.counters.received_packets += meta.len.div_ceil(meta.stride.max(1)) as u64;
         }

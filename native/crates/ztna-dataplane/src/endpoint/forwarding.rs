@@ -19,6 +19,10 @@ use super::staging::{Run, StagedTrain, Staging};
 /// So many packets of one channel leave from where they lie: to gather them costs a copy.
 const LONG_RUN_PACKETS: usize = 8;
 
+/// Octets that a receive call should bring: a part of the cache of one core, beside what the kernel copies
+/// them from and to. Others between 64 and 256 KiB measured no better (`docs/performance.md`).
+pub(super) const FORWARDED_OCTETS_A_CALL: usize = 98_304;
+
 impl Plane {
     /// Takes a train that came to `port`; what goes on is sent, or gathered in `staging`.
     pub(super) fn receive_at_relay(

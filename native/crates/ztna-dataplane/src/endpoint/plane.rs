@@ -26,6 +26,7 @@ use crate::user_udp::UdpBatch;
 use super::agent::AgentSide;
 use super::connector::ConnectorSide;
 use super::flows::FlowTable;
+use super::forwarding::FORWARDED_OCTETS_A_CALL;
 use super::queue::Shared;
 use super::staging::Staging;
 use super::waiting::Heard;
@@ -193,7 +194,10 @@ impl Plane {
             shared,
             poll,
             ports,
-            buffers: Some(Box::new(RecvBuffers::new())),
+            buffers: Some(Box::new(RecvBuffers::new(match config.role {
+                Role::Relay => FORWARDED_OCTETS_A_CALL,
+                Role::Agent | Role::Connector => usize::MAX,
+            }))),
             staging: Staging::default(),
             heard: Heard::default(),
             train: vec![0; 65_536],

@@ -13,8 +13,6 @@ use crate::demux::{PacketKind, classify};
 use crate::id::{PairId, WireId};
 use crate::path::PathId;
 
-use crate::udp::RECV_BATCH;
-
 use super::plane::{Plane, Target};
 use super::staging::Staging;
 
@@ -35,16 +33,14 @@ struct Via {
 }
 
 impl Plane {
-    /// Reads a socket at most `calls` times; returns whether it may hold more.
-    pub(super) fn receive_port(&mut self, index: usize, calls: usize, now: Instant) -> bool {
-        if !self.ports.get(index).is_some_and(|port| port.readable) {
-            return false;
-        }
+    /// Reads a socket until it gave `messages` or a few more; returns whether it may hold more.
+    pub(super) fn receive_port(&mut self, index: usize, messages: usize, now: Instant) -> bool {
         let Some(mut buffers) = self.buffers.take() else { return false };
         let mut staging = std::mem::take(&mut self.staging);
-        let mut more = true;
-        for _ in 0..calls {
-            let Some(port) = self.ports.get_mut(index) else { break };
+        let mut left = messages;
+        while left > 0
+            && let Some(port) = self.ports.get_mut(index).filter(|port| port.readable)
+        {
             let before = port.counters.received_packets;
             let count = port.receive(&mut buffers);
             self.heard.packets += port.counters.received_packets - before;
@@ -53,19 +49,12 @@ impl Plane {
                     self.receive_train(index, octets, &meta, &mut staging, now);
                 }
             }
-            // A batch that is not full emptied the socket: what comes later is told again.
-            if count < RECV_BATCH {
-                more = false;
-                break;
-            }
+            left = left.saturating_sub(count);
         }
         self.flush_staging(index, &mut staging);
         self.staging = staging;
         self.buffers = Some(buffers);
-        if let Some(port) = self.ports.get_mut(index) {
-            port.readable = more;
-        }
-        more
+        self.ports.get(index).is_some_and(|port| port.readable)
     }
 
     fn receive_train(

@@ -125,7 +125,7 @@ fn a_packet_tells_where_it_came_to_at_a_socket_of_all_addresses_alone_and_never_
         let to: IpAddr = to.parse().unwrap();
         near.send_to(b"request", (to, port.local.port())).unwrap();
 
-        let mut buffers = RecvBuffers::new();
+        let mut buffers = RecvBuffers::new(usize::MAX);
         wait_for_packet(&port);
         assert_eq!(port.receive(&mut buffers), 1, "{bound}");
         let (_, meta) = buffers.train(0).unwrap();
@@ -136,6 +136,32 @@ fn a_packet_tells_where_it_came_to_at_a_socket_of_all_addresses_alone_and_never_
         let (_, source) = near.recv_from(&mut [0; 16]).unwrap();
         assert_eq!(source.ip(), to, "{bound}");
     }
+}
+
+#[test]
+fn a_receive_call_asks_for_fewer_messages_where_they_are_long() {
+    let mut port = port();
+    let near = StdUdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut buffers = RecvBuffers::new(36_000);
+    let mut receive = |packets: usize, octets: usize| {
+        for _ in 0..packets {
+            near.send_to(&vec![0; octets], port.local).unwrap();
+        }
+        port.readable = true;
+        let mut counts = Vec::new();
+        while port.readable {
+            counts.push(port.receive(&mut buffers));
+        }
+        counts
+    };
+
+    assert_eq!(receive(10, 6_000), [10]);
+    assert_eq!(receive(10, 6_000), [6, 4], "as many as fit");
+    assert_eq!(receive(5, 30_000), [5]);
+    assert_eq!(receive(5, 30_000), [4, 1], "not fewer than the least");
+    assert_eq!(receive(40, 60), [4, 32, 4], "short ones come in whole batches again");
+    assert_eq!(receive(0, 0), [0]);
+    assert_eq!(receive(32, 60), [32, 0], "nothing that came tells how long the next are");
 }
 
 fn send(port: &mut UdpPort, octets: &[u8]) -> SendOutcome {
