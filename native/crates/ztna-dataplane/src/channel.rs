@@ -59,8 +59,8 @@ pub(crate) enum ChannelOpenError {
 /// All channels of a relay.
 #[derive(Debug, Default)]
 pub(crate) struct ChannelTable {
-    /// By the id that comes in. The sides lie in the table itself: among many channels each look-up
-    /// of another place is one that the cache does not have.
+    /// By the id that comes in. The sides lie in the table itself: among many channels a second place
+    /// to look in is a second cache miss.
     sides: IdMap<Side>,
     legs: Legs,
     counters: ChannelCounters,
@@ -84,7 +84,7 @@ struct Side {
     send_id: WireId,
     limit: Option<RateLimit>,
     leg: ConnectionHandle,
-    /// The id of the other direction.
+    /// The id that the other direction comes in with.
     other: WireId,
 }
 

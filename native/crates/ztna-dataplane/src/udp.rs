@@ -21,9 +21,9 @@ mod tests;
 
 /// Receive and send buffers that we ask for: 7 MiB holds 10 ms at 5 Gbit/s.
 const SOCKET_BUFFER_BYTES: usize = 7 << 20;
-/// Most messages a receive call; each holds a whole GRO train.
-pub(crate) const RECV_BATCH: usize = 32;
-/// Least messages a receive call that is kept small: fewer would cost as much to ask for as they save.
+/// Most trains a receive call.
+pub(crate) const RECV_BATCH_MAX: usize = 32;
+/// Least trains a receive call, however long they are.
 const RECV_BATCH_MIN: usize = 4;
 const TRAIN_BYTES_MAX: usize = 65_536;
 /// Packets that one call sends: the kernel's limit of GSO.
@@ -36,22 +36,19 @@ const KEPT_MAX: usize = 2;
 /// Buffers that one receive call fills.
 pub(crate) struct RecvBuffers {
     storage: Box<[u8]>,
-    metas: [RecvMeta; RECV_BATCH],
+    metas: [RecvMeta; RECV_BATCH_MAX],
     octets_a_call: usize,
-    /// Messages that the next call asks for.
-    batch: usize,
 }
 
 impl RecvBuffers {
-    /// Creates buffers that one call fills with about `octets_a_call` octets at most, by asking for fewer
-    /// messages where they are long trains. Whoever only passes on what came sends it from where
-    /// it lies: what is small enough is still in the processor's cache then.
+    /// Creates buffers of which one call should fill `octets_a_call` octets at most: where long trains came,
+    /// the next call asks for fewer. Who only passes them on sends them from where they lie, and what
+    /// is little enough is still in the processor's cache then.
     pub(crate) fn new(octets_a_call: usize) -> Self {
         Self {
-            storage: vec![0; RECV_BATCH * TRAIN_BYTES_MAX].into_boxed_slice(),
-            metas: [RecvMeta::default(); RECV_BATCH],
+            storage: vec![0; RECV_BATCH_MAX * TRAIN_BYTES_MAX].into_boxed_slice(),
+            metas: [RecvMeta::default(); RECV_BATCH_MAX],
             octets_a_call,
-            batch: RECV_BATCH,
         }
     }
 
@@ -62,12 +59,11 @@ impl RecvBuffers {
         Some((chunk.get_mut(..meta.len)?, meta))
     }
 
-    /// Asks the next call for as many messages as those that came would fit.
-    fn fit_batch(&mut self, count: usize) {
+    /// Returns how many trains fit that are as long as the `count` that came; `None` when none came.
+    fn fitting(&self, count: usize) -> Option<usize> {
         let octets: usize = self.metas.iter().take(count).map(|meta| meta.len).sum();
-        if let Some(fitting) = self.octets_a_call.saturating_mul(count).checked_div(octets) {
-            self.batch = fitting.clamp(RECV_BATCH_MIN, RECV_BATCH);
-        }
+        let fitting = self.octets_a_call.saturating_mul(count).checked_div(octets)?;
+        Some(fitting.clamp(RECV_BATCH_MIN, RECV_BATCH_MAX))
     }
 }
 
@@ -102,6 +98,8 @@ pub(crate) struct UdpPort {
     pub(crate) counters: UdpCounters,
     /// Readiness is told once: it holds until the socket was read empty.
     pub(crate) readable: bool,
+    /// Trains that the next receive call asks for.
+    batch: usize,
     state: UdpSocketState,
     watch: Option<Watch>,
     /// In the order in which they go when the socket is writable.
@@ -156,6 +154,7 @@ impl UdpPort {
             receive_buffer_bytes,
             counters: UdpCounters::default(),
             readable: true,
+            batch: RECV_BATCH_MAX,
             state,
             watch: None,
             kept: VecDeque::new(),
@@ -169,20 +168,19 @@ impl UdpPort {
         Ok(())
     }
 
-    /// Fills `buffers` and returns how many trains came, 0 when there are none. What comes behind fewer
-    /// than were asked for is told again.
+    /// Fills `buffers` and returns how many trains came, 0 when there are none. Clears `readable` when
+    /// fewer came than were asked for: the socket is empty then, and what comes later is told.
     pub(crate) fn receive(&mut self, buffers: &mut RecvBuffers) -> usize {
         let mut chunks = buffers.storage.chunks_mut(TRAIN_BYTES_MAX);
-        let mut slices: [IoSliceMut<'_>; RECV_BATCH] =
+        let mut slices: [IoSliceMut<'_>; RECV_BATCH_MAX] =
             std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
+        let asked = slices.get_mut(..self.batch).unwrap_or_default();
 
-        let asked = slices.get_mut(..buffers.batch).unwrap_or_default();
-
-        // An error here is an ICMP message about some earlier send, or nothing to read.
+        // An error here is nothing to read: this socket is not told of other hosts' errors.
         let count =
             self.state.recv((&self.socket).into(), asked, &mut buffers.metas).unwrap_or_default();
-        self.readable = count == buffers.batch;
-        buffers.fit_batch(count);
+        self.readable = count == self.batch;
+        self.batch = buffers.fitting(count).unwrap_or(self.batch);
         for meta in buffers.metas.iter().take(count) {
             self.counters.received_packets += meta.len.div_ceil(meta.stride.max(1)) as u64;
         }

@@ -23,13 +23,13 @@ impl Legs {
         self.entries.get(&leg)?.address
     }
 
-    pub(super) fn attach(&mut self, leg: ConnectionHandle, side: WireId) {
-        self.entries.entry(leg).or_default().sides.insert(side);
+    pub(super) fn attach(&mut self, leg: ConnectionHandle, relay_id: WireId) {
+        self.entries.entry(leg).or_default().sides.insert(relay_id);
     }
 
-    pub(super) fn detach(&mut self, leg: ConnectionHandle, side: WireId) {
+    pub(super) fn detach(&mut self, leg: ConnectionHandle, relay_id: WireId) {
         let Some(entry) = self.entries.get_mut(&leg) else { return };
-        entry.sides.remove(&side);
+        entry.sides.remove(&relay_id);
         if entry.sides.is_empty() && entry.address.is_none() {
             self.entries.remove(&leg);
         }

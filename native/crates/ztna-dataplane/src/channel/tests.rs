@@ -203,14 +203,45 @@ fn opening_a_channel_again_replaces_legs_and_client_ids() {
 
 #[test]
 fn an_id_of_another_channel_is_refused_and_harms_neither() {
+    let with_id = |side, id| ChannelSide { relay_id: WireId([id; 8]), ..side };
     let mut table = open_table(0);
-    let other = ChannelSide { relay_id: WireId([9; 8]), ..side_b() };
+    table.open(with_id(side_a(), 11), with_id(side_b(), 13), 0, epoch()).unwrap();
 
-    let outcome = table.open(side_a(), other, 0, epoch());
+    for (a, b, in_use) in [
+        (side_a(), with_id(side_b(), 9), TO_RELAY_A),
+        (with_id(side_a(), 9), side_b(), TO_RELAY_B),
+        (side_a(), with_id(side_b(), 13), TO_RELAY_A),
+        (with_id(side_a(), 11), side_b(), WireId([11; 8])),
+    ] {
+        assert_eq!(table.open(a, b, 0, epoch()), Err(ChannelOpenError::IdInUse(in_use)));
+    }
 
-    assert_eq!(outcome, Err(ChannelOpenError::IdInUse(TO_RELAY_A)));
-    assert!(forward_one(&mut table, &mut frame(TO_RELAY_A, 0x40, 20), agent(), epoch()).is_ok());
+    for id in [TO_RELAY_A, WireId([11; 8])] {
+        assert!(forward_one(&mut table, &mut frame(id, 0x40, 20), agent(), epoch()).is_ok());
+    }
+    for id in [TO_RELAY_B, WireId([13; 8])] {
+        assert!(forward_one(&mut table, &mut frame(id, 0x40, 20), connector(), epoch()).is_ok());
+    }
     assert_eq!(table.close(WireId([9; 8])), None);
+    assert_eq!(table.len(), 2);
+}
+
+#[test]
+fn both_sides_of_a_channel_may_be_on_one_leg() {
+    let mut table = ChannelTable::new();
+    table.set_leg_address(AGENT, Some(agent()));
+    let far = ChannelSide { leg: AGENT, ..side_b() };
+    table.open(side_a(), far, 0, epoch()).unwrap();
+
+    table.set_leg_address(CONNECTOR, Some(connector()));
+    table.move_leg(AGENT, CONNECTOR);
+
+    for id in [TO_RELAY_A, TO_RELAY_B] {
+        let forwarded = forward_one(&mut table, &mut frame(id, 0x40, 20), connector(), epoch());
+        assert_eq!(forwarded, Ok(connector()));
+    }
+    assert_eq!(table.close(TO_RELAY_B), Some([TO_RELAY_B, TO_RELAY_A]));
+    assert_eq!(table.len(), 0);
 }
 
 #[test]

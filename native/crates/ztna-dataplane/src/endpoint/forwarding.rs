@@ -19,8 +19,8 @@ use super::staging::{Run, StagedTrain, Staging};
 /// So many packets of one channel leave from where they lie: to gather them costs a copy.
 const LONG_RUN_PACKETS: usize = 8;
 
-/// Octets that a receive call should bring: a part of the cache of one core, beside what the kernel copies
-/// them from and to. Others between 64 and 256 KiB measured no better (`docs/performance.md`).
+/// Octets that a relay's receive call should bring: a part of a core's own cache, which also holds what the
+/// kernel copies them from and to (`docs/performance.md`).
 pub(super) const FORWARDED_OCTETS_A_CALL: usize = 98_304;
 
 impl Plane {

@@ -33,11 +33,12 @@ struct Via {
 }
 
 impl Plane {
-    /// Reads a socket until it gave `messages` or a few more; returns whether it may hold more.
-    pub(super) fn receive_port(&mut self, index: usize, messages: usize, now: Instant) -> bool {
+    /// Reads a socket until it is empty or gave `trains`, and what else the last call brought; returns
+    /// whether it may hold more.
+    pub(super) fn receive_port(&mut self, index: usize, trains: usize, now: Instant) -> bool {
         let Some(mut buffers) = self.buffers.take() else { return false };
         let mut staging = std::mem::take(&mut self.staging);
-        let mut left = messages;
+        let mut left = trains;
         while left > 0
             && let Some(port) = self.ports.get_mut(index).filter(|port| port.readable)
         {

@@ -7,15 +7,15 @@ use mio::Token;
 use mio::event::Event as Readiness;
 
 use crate::event::Event;
-use crate::udp::RECV_BATCH;
+use crate::udp::RECV_BATCH_MAX;
 
 use super::plane::{FLOW_BASE, LINK_BASE, LISTENER_BASE, PORT_BASE, PORTS_MAX, Plane, WAKE, clock};
 use super::waiting::Waiting;
 
-/// Messages received of a socket in a turn: bounds how long sending waits.
-const RECEIVE_A_TURN: usize = 4 * RECV_BATCH;
-/// A relay sends what it received by itself: more messages hold more that goes one way.
-const RECEIVE_A_TURN_RELAY: usize = 8 * RECV_BATCH;
+/// Trains received of a socket in a turn: bounds how long sending waits.
+const TRAINS_A_TURN: usize = 4 * RECV_BATCH_MAX;
+/// A relay sends what it received by itself: among more packets are more that go one way.
+const TRAINS_A_TURN_RELAY: usize = 8 * RECV_BATCH_MAX;
 /// A turn that took longer than this held up the clocks of silence (reference: own stalls).
 const STALL: Duration = Duration::from_millis(10);
 /// Flow reports wait this long, or until there are so many.
@@ -77,9 +77,9 @@ impl Plane {
     /// Reads, obeys, moves and sends once; returns whether something is left to read.
     fn turn(&mut self, now: Instant) -> bool {
         let mut more = false;
-        let messages = if self.is_relay() { RECEIVE_A_TURN_RELAY } else { RECEIVE_A_TURN };
+        let trains = if self.is_relay() { TRAINS_A_TURN_RELAY } else { TRAINS_A_TURN };
         for port in 0..self.ports.len() {
-            more |= self.receive_port(port, messages, now);
+            more |= self.receive_port(port, trains, now);
         }
         more |= self.read_links(now);
         more |= self.serve_listeners(now);

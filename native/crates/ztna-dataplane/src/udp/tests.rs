@@ -139,29 +139,53 @@ fn a_packet_tells_where_it_came_to_at_a_socket_of_all_addresses_alone_and_never_
 }
 
 #[test]
-fn a_receive_call_asks_for_fewer_messages_where_they_are_long() {
-    let mut port = port();
-    let near = StdUdpSocket::bind("127.0.0.1:0").unwrap();
-    let mut buffers = RecvBuffers::new(36_000);
-    let mut receive = |packets: usize, octets: usize| {
-        for _ in 0..packets {
-            near.send_to(&vec![0; octets], port.local).unwrap();
+fn as_many_trains_fit_as_their_length_allows() {
+    let fitting = |octets_a_call, lengths: &[usize]| {
+        let mut buffers = RecvBuffers::new(octets_a_call);
+        for (meta, length) in buffers.metas.iter_mut().zip(lengths) {
+            meta.len = *length;
         }
-        port.readable = true;
-        let mut counts = Vec::new();
-        while port.readable {
-            counts.push(port.receive(&mut buffers));
-        }
-        counts
+        buffers.fitting(lengths.len())
     };
 
-    assert_eq!(receive(10, 6_000), [10]);
-    assert_eq!(receive(10, 6_000), [6, 4], "as many as fit");
-    assert_eq!(receive(5, 30_000), [5]);
-    assert_eq!(receive(5, 30_000), [4, 1], "not fewer than the least");
-    assert_eq!(receive(40, 60), [4, 32, 4], "short ones come in whole batches again");
-    assert_eq!(receive(0, 0), [0]);
-    assert_eq!(receive(32, 60), [32, 0], "nothing that came tells how long the next are");
+    assert_eq!(fitting(36_000, &[6_000; 10]), Some(6));
+    assert_eq!(fitting(36_000, &[2_000, 4_000]), Some(12));
+    assert_eq!(fitting(36_000, &[30_000]), Some(4), "not fewer than the least");
+    assert_eq!(fitting(36_000, &[60; 32]), Some(32), "not more than the most");
+    assert_eq!(fitting(usize::MAX, &[65_507; 32]), Some(32));
+    assert_eq!(fitting(36_000, &[]), None);
+    assert_eq!(fitting(36_000, &[0; 2]), None);
+}
+
+#[test]
+fn a_small_batch_leaves_the_socket_readable_until_it_is_empty() {
+    let mut port = port();
+    let near = StdUdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut buffers = RecvBuffers::new(6_000);
+    near.send_to(&[0; 6_000], port.local).unwrap();
+    wait_for_packet(&port);
+    assert_eq!(port.receive(&mut buffers), 1);
+    assert!(!port.readable);
+
+    for _ in 0..10 {
+        near.send_to(&[0; 6_000], port.local).unwrap();
+    }
+
+    let mut rest = 10;
+    while rest > 0 {
+        wait_for_packet(&port);
+        let count = port.receive(&mut buffers);
+        assert!(count <= RECV_BATCH_MIN);
+        assert_eq!(port.readable, count == RECV_BATCH_MIN);
+        rest -= count;
+    }
+    assert_eq!(port.receive(&mut buffers), 0);
+    assert!(!port.readable);
+    assert_eq!(port.batch, RECV_BATCH_MIN, "an empty socket tells nothing of lengths");
+    near.send_to(&[0; 60], port.local).unwrap();
+    wait_for_packet(&port);
+    assert_eq!(port.receive(&mut buffers), 1);
+    assert_eq!(port.batch, RECV_BATCH_MAX, "short ones come in whole batches again");
 }
 
 fn send(port: &mut UdpPort, octets: &[u8]) -> SendOutcome {

@@ -14,7 +14,7 @@ use crate::endpoint::queue::Shared;
 use crate::endpoint::staging::Staging;
 use crate::id::{ConnectionHandle, WireId};
 use crate::test_support::epoch;
-use crate::udp::UdpPort;
+use crate::udp::{RECV_BATCH_MAX, UdpPort};
 
 const TO_RELAY: WireId = WireId(*b"relay-a\x01");
 const TO_CONNECTOR: WireId = WireId(*b"connect\x01");
@@ -66,6 +66,32 @@ fn a_long_run_does_not_overtake_a_short_one() {
     assert_eq!(numbers, (0..22).collect::<Vec<_>>());
 }
 
+#[test]
+fn a_turn_leaves_what_is_too_much_for_it() {
+    let mut relay = Relay::new();
+    relay.send(200, FRAME);
+
+    let first = relay.read(RECV_BATCH_MAX);
+    assert!(first <= RECV_BATCH_MAX, "{first} of one batch");
+    let second = relay.read(RECV_BATCH_MAX + 1);
+    assert!(second <= 2 * RECV_BATCH_MAX, "{second} of two batches");
+
+    relay.read_until(200);
+}
+
+#[test]
+fn a_relay_reads_long_trains_a_few_at_a_time() {
+    let mut relay = Relay::new();
+    relay.send(1, 60_000);
+    relay.read_until(1);
+
+    relay.send(6, 30_000);
+    let first = relay.read(1);
+
+    assert!(first <= 4, "{first} of a batch of the least");
+    relay.read_until(7);
+}
+
 /// A relay's data plane without its loop, with one channel between two sockets.
 struct Relay {
     plane: Plane,
@@ -113,6 +139,38 @@ impl Relay {
         let mut staging = Staging::default();
         self.plane.receive_at_relay(0, &mut train, &meta, &mut staging, epoch());
         self.plane.flush_staging(0, &mut staging);
+    }
+
+    /// Sends the relay's socket so many packets from the agent's.
+    fn send(&self, packets: usize, octets: usize) {
+        let relay = self.plane.ports[0].local;
+        for _ in 0..packets {
+            self.agent.send_to(&vec![0; octets], relay).unwrap();
+        }
+    }
+
+    /// Reads the socket as a turn of so many trains does; returns how many packets that gave.
+    fn read(&mut self, trains: usize) -> usize {
+        let before = self.received();
+        self.plane.ports[0].readable = true;
+        self.plane.receive_port(0, trains, epoch());
+        self.received() - before
+    }
+
+    /// Reads until so many packets came, ever.
+    fn read_until(&mut self, packets: usize) {
+        for _ in 0..5_000 {
+            self.read(RECV_BATCH_MAX);
+            if self.received() >= packets {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(self.received(), packets);
+    }
+
+    fn received(&self) -> usize {
+        self.plane.ports[0].counters.received_packets.try_into().unwrap()
     }
 
     /// Returns the numbers and lengths of the `count` frames that came to the connector, and no more.
