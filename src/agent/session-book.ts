@@ -194,12 +194,12 @@ export class SessionBook {
   }
 
   /** @param pair of the tunnel that the flow is in. */
-  handleFlow(pair: Pair, { service, change }: FlowEvent, now: Instant): void {
+  handleFlow(pair: Pair, { service, change, count }: FlowEvent, now: Instant): void {
     const bond = this.#bondOf(pair, service);
     if (bond === undefined || change === "refused") return;
 
     bond.access.lastUsedAt = now;
-    bond.flows = Math.max(0, bond.flows + (change === "opened" ? 1 : -1));
+    bond.flows = Math.max(0, bond.flows + (change === "opened" ? count : -count));
     if (change === "opened" && this.#warm.touch(service)) {
       this.#outputs.push({ type: "warm", services: this.#warm.all });
     }

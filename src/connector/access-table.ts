@@ -236,14 +236,14 @@ export class AccessTable {
     if (isViolation(event)) this.#tellViolation(pair, describeClose(event));
   }
 
-  handleFlow({ tunnel, service, change, bytesUp, bytesDown }: FlowEvent): void {
+  handleFlow({ tunnel, service, change, count, bytesUp, bytesDown }: FlowEvent): void {
     const pair = this.#byTunnel.get(tunnel);
     if (pair === undefined || change === "refused") return;
 
     const { flows, bytes } = pair.usage.get(service) ?? NO_USAGE;
     const opened = change === "opened";
     pair.usage.set(service, {
-      flows: flows + (opened ? 1 : 0),
+      flows: flows + (opened ? count : 0),
       bytes: bytes + (opened ? 0 : bytesUp + bytesDown),
     });
   }

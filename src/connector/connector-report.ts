@@ -126,9 +126,9 @@ export class ConnectorReport {
   }
 
   #noteFlow(event: FlowEvent): void {
-    const { kind, change } = event;
-    if (kind === "tcp" && change === "opened") this.#tcpFlows++;
-    if (kind === "tcp" && change === "refused") this.#tcpErrors++;
+    const { kind, change, count } = event;
+    if (kind === "tcp" && change === "opened") this.#tcpFlows += count;
+    if (kind === "tcp" && change === "refused") this.#tcpErrors += count;
     this.#client.noteFlow(event);
   }
 }

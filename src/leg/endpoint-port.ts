@@ -108,6 +108,9 @@ export interface FlowEvent {
   readonly tunnel: ConnectionHandle;
   readonly service: string;
   readonly change: "opened" | "refused" | "closed";
+  /** How many flows it happened to, at least one. */
+  readonly count: number;
+  /** Of all of them. */
   readonly bytesUp: number;
   readonly bytesDown: number;
 }

@@ -35,6 +35,7 @@ interface FlowNews {
   readonly kind: string;
   readonly change: "opened" | "refused" | "closed";
   readonly code?: number;
+  readonly count: number;
 }
 
 interface RefusedHandshake {
@@ -122,8 +123,9 @@ export class ClientReport {
     this.#logger.warn("tunnel refused", { identity, reason });
   }
 
-  noteFlow({ service, kind, change, code }: FlowNews): void {
-    const fields = code === undefined ? { service, kind } : { service, kind, code };
+  /** Says once what happened to flows alike at about the same time, and to how many. */
+  noteFlow({ service, kind, change, code, count }: FlowNews): void {
+    const fields = { service, kind, ...(code === undefined ? {} : { code }), ...counted(count) };
     if (change === "opened") this.#logger.debug("flow opened", fields);
     else if (change === "refused") this.#logger.debug("flow refused", fields);
     else this.#logger.debug("flow closed", fields);

@@ -320,6 +320,9 @@ export interface FlowEvent {
   readonly change: "opened" | "refused" | "closed";
   /** Answer of a refusal, or stream error code of an unclean end. */
   readonly code?: number;
+  /** How many flows it happened to, at least one. */
+  readonly count: number;
+  /** Of all of them. */
   readonly bytesUp: number;
   readonly bytesDown: number;
 }

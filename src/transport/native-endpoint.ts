@@ -20,7 +20,7 @@ import { loadAddon } from "./load-addon.ts";
 import { describeNativeError } from "./native-error.ts";
 
 /** `ABI_VERSION` of `native/crates/ztna-napi/src/lib.rs`. */
-const ABI_VERSION = 2;
+const ABI_VERSION = 3;
 
 export const openNativeEndpoint: OpenEndpoint = (options, onEvents) =>
   new NativeEndpoint(loadBinding(), options, onEvents);

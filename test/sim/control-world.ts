@@ -112,8 +112,8 @@ export class ControlWorld {
     const tunnel = Number(
       [...agent.granted].find((it) => it.endsWith(` ${service}`))?.split(" ")[0],
     );
-    const bytes = { bytesUp: 0, bytesDown: 0 };
-    this.#feed(agent, { type: "flow", tunnel, service, change: "opened", ...bytes });
+    const sums = { count: 1, bytesUp: 0, bytesDown: 0 };
+    this.#feed(agent, { type: "flow", tunnel, service, change: "opened", ...sums });
   }
 
   /** All paths of all tunnels of the agent fall silent, or answer again. */

@@ -285,6 +285,21 @@ describe("agent and its sessions", () => {
     expect(commands(caused, "refuse-service")).toMatchObject([{ service: "web", answer: 5 }]);
   });
 
+  test("a session carries flows until as many have closed as were opened", () => {
+    const askedAfter = (closed: number) => {
+      const agent = new AgentBench({ sessionsMax: 1 }).ready().granted("echo");
+      agent.flow("opened", "echo", 3);
+      agent.flow("closed", "echo", closed);
+      return legMessages(agent.feed({ type: "wanted", service: "web" }), agent.leg());
+    };
+
+    expect(askedAfter(2)).toEqual([]);
+    expect(askedAfter(3)).toMatchObject([
+      { type: "session-close", session: sessionOf("echo") },
+      { type: "session-open", service: "web" },
+    ]);
+  });
+
   test("a session that is forbidden cuts the flows and refuses the ones that wait", () => {
     const agent = new AgentBench().ready().granted("echo");
 

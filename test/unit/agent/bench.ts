@@ -127,9 +127,9 @@ export class AgentBench extends ClientBench<AgentInput, AgentOutput, AgentState>
     return this.feed({ type: "closed", connection, ...closed });
   }
 
-  flow(change: "opened" | "closed", service = "echo"): AgentOutput[] {
-    const bytes = { bytesUp: 0, bytesDown: 0 };
-    return this.feed({ type: "flow", tunnel: this.tunnel, service, change, ...bytes });
+  flow(change: "opened" | "closed", service = "echo", count = 1): AgentOutput[] {
+    const sums = { count, bytesUp: 0, bytesDown: 0 };
+    return this.feed({ type: "flow", tunnel: this.tunnel, service, change, ...sums });
   }
 
   access(service: string) {

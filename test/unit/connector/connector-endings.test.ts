@@ -13,12 +13,12 @@ import { agent, ConnectorBench } from "./bench.ts";
 describe("the end of a session", () => {
   test("an order cuts the flows in the same step and is reported with their figures", () => {
     const connector = new ConnectorBench().ready().served();
-    connector.feed({ type: "flow", tunnel: 1001, service: "echo", change: "opened", ...NONE });
+    connector.feed({ type: "flow", tunnel: 1001, service: "echo", change: "opened", ...THREE });
 
     const ordered = connector.fromRelay(close("NO_ERROR"));
     connector.feed({
       ...{ type: "flow", tunnel: 1001, service: "echo", change: "closed" },
-      ...{ bytesUp: 30, bytesDown: 12 },
+      ...{ count: 3, bytesUp: 30, bytesDown: 12 },
     });
 
     expect(commands(ordered, "revoke")).toEqual([
@@ -29,7 +29,7 @@ describe("the end of a session", () => {
     ]);
     expect(legMessages(connector.advance(99), connector.leg())).toEqual([]);
     expect(legMessages(connector.advance(1), connector.leg())).toEqual([
-      { type: "session-closed", session: "0".repeat(32), flows: 1, bytes: 42 },
+      { type: "session-closed", session: "0".repeat(32), flows: 3, bytes: 42 },
     ]);
   });
 
@@ -219,7 +219,7 @@ describe("a revocation", () => {
   });
 });
 
-const NONE = { bytesUp: 0, bytesDown: 0 };
+const THREE = { count: 3, bytesUp: 0, bytesDown: 0 };
 
 function close(code: "NO_ERROR" | "FORBIDDEN" | "REVOKED", session = "0".repeat(32)) {
   return { type: "session-close", session, code, reason: "" } as const;

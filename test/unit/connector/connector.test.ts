@@ -97,6 +97,24 @@ describe("the connector as a process", () => {
     expect(connector.notReady()).toBe("stopping");
   });
 
+  test("counts as many flows to backends as the data plane tells of", async () => {
+    const { endpoint, connector } = await start();
+    const flow = { type: "flow", tunnel: 1, service: "echo", port: 80 } as const;
+    const sums = { count: 3, bytesUp: 0, bytesDown: 0 };
+
+    endpoint.emit({ ...flow, ...sums, kind: "tcp", change: "opened" });
+    endpoint.emit({ ...flow, ...sums, kind: "tcp", change: "opened" });
+    endpoint.emit({ ...flow, ...sums, kind: "tcp", change: "refused", code: 2 });
+    endpoint.emit({ ...flow, ...sums, kind: "tcp", change: "closed" });
+    endpoint.emit({ ...flow, ...sums, kind: "udp", change: "opened" });
+
+    const { role } = await connector.snapshot();
+    expect(role).toMatchObject({
+      ztna_connector_tcp_sessions_total: 6,
+      ztna_connector_tcp_errors_total: 3,
+    });
+  });
+
   test("a data plane that stopped ends it", async () => {
     const { endpoint, connector } = await start();
 

@@ -84,6 +84,20 @@ describe("the report of a relay that refuses", () => {
   });
 });
 
+describe("the report of flows", () => {
+  test("is one line for those that are alike, with their number", () => {
+    const { report, debugs } = bench();
+    const flow = { service: "echo", kind: "tcp" };
+
+    report.noteFlow({ ...flow, change: "opened", count: 3 });
+    report.noteFlow({ ...flow, change: "closed", code: 0, count: 2 });
+    report.noteFlow({ ...flow, change: "closed", count: 1 });
+
+    expect(debugs("flow opened")).toEqual([{ ...flow, count: 3 }]);
+    expect(debugs("flow closed")).toEqual([{ ...flow, code: 0, count: 2 }, flow]);
+  });
+});
+
 describe("the report of a peer that breaks the protocol", () => {
   test("counts each violation and says each reason once", () => {
     const { clock, report, logger } = bench();

@@ -74,7 +74,7 @@ pub enum Event {
         /// Smoothed round-trip time in microseconds, 0 = unknown.
         rtt_us: u32,
     },
-    /// A flow was opened, refused or closed.
+    /// Flows were opened, refused or closed.
     Flow(FlowReport),
     /// Agent: applications ask for a service that no tunnel serves.
     Wanted {
@@ -210,7 +210,7 @@ pub enum PathChange {
     Mtu(u16),
 }
 
-/// One flow's life.
+/// What became of flows of one kind.
 #[derive(Clone, Debug)]
 pub struct FlowReport {
     /// In which tunnel.
@@ -223,14 +223,16 @@ pub struct FlowReport {
     pub port: u16,
     /// What happened.
     pub change: FlowChange,
-    /// Octets from agent to connector.
+    /// To how many of them, at least one.
+    pub count: u64,
+    /// Octets from agent to connector, of all of them.
     pub bytes_up: u64,
-    /// Octets from connector to agent.
+    /// Octets from connector to agent, of all of them.
     pub bytes_down: u64,
 }
 
 /// Kinds of flow, with their wire values.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[repr(u8)]
 pub enum FlowKind {
     /// Stream of octets.
@@ -242,7 +244,7 @@ pub enum FlowKind {
 }
 
 /// What happened to a flow.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum FlowChange {
     /// The backend is connected.
     Opened,

@@ -120,6 +120,7 @@ pub enum BindingEvent {
         port: u32,
         change: String,
         code: Option<f64>,
+        count: f64,
         bytes_up: f64,
         bytes_down: f64,
     },
@@ -274,6 +275,7 @@ fn flow_event(report: native::FlowReport) -> BindingEvent {
         port: report.port.into(),
         change: change.to_owned(),
         code,
+        count: number(report.count),
         bytes_up: number(report.bytes_up),
         bytes_down: number(report.bytes_down),
     }

@@ -10,7 +10,7 @@ mod events;
 mod values;
 
 /// Grows with every change of the boundary; compared when the addon is loaded.
-const ABI_VERSION: u32 = 2;
+const ABI_VERSION: u32 = 3;
 
 /// Returns the version of the boundary that this addon speaks.
 #[napi_derive::napi(catch_unwind)]

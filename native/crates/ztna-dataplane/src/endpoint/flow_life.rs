@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use crate::buffer_count::MeterGuard;
 use crate::config::Role;
-use crate::event::{Event, FlowChange, FlowKind, FlowReport};
+use crate::event::{FlowChange, FlowKind};
 use crate::flow::answer::{FlowAnswer, StreamError};
 use crate::id::ConnectionHandle;
 
+use super::flow_reports::Subject;
 use super::flows::{Flow, Local, Stage};
 use super::plane::Plane;
 use super::pump::{Pumped, pump};
@@ -222,8 +223,8 @@ impl Plane {
             }
         }
         if matches!(flow.stage, Stage::Open) {
-            let report = report_of(handle, &flow, FlowChange::Closed(code), at_connector);
-            self.events.push(Event::Flow(report));
+            let subject = subject_of(handle, &flow, FlowChange::Closed(code));
+            self.reports.add(subject, bytes_up, bytes_down);
         }
     }
 
@@ -242,15 +243,13 @@ impl Plane {
     }
 
     fn report_change(&mut self, key: usize, change: FlowChange) {
-        let at_connector = self.config.role == Role::Connector;
         let Some(flow) = self.flows.slab.get(key) else { return };
         let handle = flow
             .tunnel
             .and_then(|key| self.connections.get(key))
             .map(|connection| connection.handle);
         if let Some(handle) = handle {
-            let report = report_of(handle, flow, change, at_connector);
-            self.events.push(Event::Flow(report));
+            self.reports.add(subject_of(handle, flow, change), 0, 0);
         }
     }
 
@@ -338,20 +337,7 @@ impl Plane {
     }
 }
 
-fn report_of(
-    tunnel: ConnectionHandle,
-    flow: &Flow,
-    change: FlowChange,
-    at_connector: bool,
-) -> FlowReport {
-    let (bytes_up, bytes_down) = flow.directions(at_connector);
-    FlowReport {
-        tunnel,
-        service: flow.service.to_string(),
-        kind: flow.kind,
-        port: flow.port,
-        change,
-        bytes_up,
-        bytes_down,
-    }
+fn subject_of(tunnel: ConnectionHandle, flow: &Flow, change: FlowChange) -> Subject {
+    let service = Rc::clone(&flow.service);
+    Subject { change, tunnel, service, kind: flow.kind, port: flow.port }
 }

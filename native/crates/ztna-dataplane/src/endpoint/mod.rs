@@ -12,6 +12,7 @@ mod datagrams;
 mod device;
 mod drive;
 mod flow_life;
+mod flow_reports;
 mod flows;
 mod forwarding;
 mod local;

@@ -25,6 +25,7 @@ use crate::user_udp::UdpBatch;
 
 use super::agent::AgentSide;
 use super::connector::ConnectorSide;
+use super::flow_reports::FlowReports;
 use super::flows::FlowTable;
 use super::forwarding::FORWARDED_OCTETS_A_CALL;
 use super::queue::Shared;
@@ -158,8 +159,7 @@ pub(crate) struct Plane {
     /// Where packets are built.
     pub(super) built_packet: Vec<u8>,
     pub(super) events: Vec<Event>,
-    /// When the oldest flow report in `events` was made, if they hold nothing else.
-    pub(super) reports_since: Option<Instant>,
+    pub(super) reports: FlowReports,
     pub(super) counters: Counters,
     pub(super) handshakes: usize,
     pub(super) next_judgement: Instant,
@@ -224,7 +224,7 @@ impl Plane {
             packet_buffer: Some(Vec::new()),
             built_packet: Vec::new(),
             events: Vec::new(),
-            reports_since: None,
+            reports: FlowReports::default(),
             counters: Counters::default(),
             handshakes: 0,
             next_judgement: now + super::drive::JUDGEMENT_INTERVAL,

@@ -27,7 +27,7 @@ impl Plane {
             self.stopping,
             self.link_timeout(),
             self.ping_timeout(),
-            self.report_timeout(),
+            self.reports.poll_timeout(),
             (!self.control_waits()).then_some(now),
         ];
         deadlines.into_iter().flatten().min().map(|at| at.saturating_duration_since(now))

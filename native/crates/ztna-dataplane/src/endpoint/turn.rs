@@ -6,7 +6,6 @@ use mio::Events;
 use mio::Token;
 use mio::event::Event as Readiness;
 
-use crate::event::Event;
 use crate::udp::RECV_BATCH_MAX;
 
 use super::plane::{FLOW_BASE, LINK_BASE, LISTENER_BASE, PORT_BASE, PORTS_MAX, Plane, WAKE, clock};
@@ -18,9 +17,6 @@ const TRAINS_A_TURN: usize = 4 * RECV_BATCH_MAX;
 const TRAINS_A_TURN_RELAY: usize = 8 * RECV_BATCH_MAX;
 /// A turn that took longer than this held up the clocks of silence (reference: own stalls).
 const STALL: Duration = Duration::from_millis(10);
-/// Flow reports wait this long, or until there are so many.
-const REPORT_DELAY: Duration = Duration::from_millis(50);
-const REPORTS_MAX: usize = 4_096;
 
 impl Plane {
     /// Runs until `Command::Shutdown` is carried out.
@@ -52,26 +48,23 @@ impl Plane {
                 break;
             }
         }
-        self.shared.push(&mut self.events, usize::MAX);
+        self.hand_over(usize::MAX);
     }
 
     /// Hands events to the owner. Flow reports are for charts: alone they wait for company, so that
     /// short connections do not cost a wake-up each.
-    fn publish(&mut self, now: Instant) {
-        if self.events.is_empty() {
-            return;
-        }
-        let waiting_since = *self.reports_since.get_or_insert(now);
-        let is_urgent = self.events.iter().any(|event| !matches!(event, Event::Flow(_)));
-        if is_urgent || self.events.len() >= REPORTS_MAX || now >= waiting_since + REPORT_DELAY {
-            self.reports_since = None;
-            self.shared.push(&mut self.events, self.config.limits.events_max);
+    pub(super) fn publish(&mut self, now: Instant) {
+        if self.reports.are_due(now) || !self.events.is_empty() {
+            self.hand_over(self.config.limits.events_max);
         }
     }
 
-    /// Returns when waiting flow reports are handed over.
-    pub(super) fn report_timeout(&self) -> Option<Instant> {
-        self.reports_since.map(|since| since + REPORT_DELAY)
+    /// Reports go first: they may be of a tunnel that is told to have ended.
+    fn hand_over(&mut self, events_max: usize) {
+        let mut batch = Vec::new();
+        self.reports.drain_into(&mut batch);
+        batch.append(&mut self.events);
+        self.shared.push(&mut batch, events_max);
     }
 
     /// Reads, obeys, moves and sends once; returns whether something is left to read.

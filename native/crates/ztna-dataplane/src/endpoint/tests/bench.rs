@@ -196,14 +196,16 @@ impl Bench {
         *value
     }
 
-    /// Returns what became of flows since the last call.
+    /// Returns what became of flows since the last call, in the order in which it is told.
     pub(super) fn changes(&mut self) -> Vec<FlowChange> {
-        let events = std::mem::take(&mut self.plane.events);
-        let reports = events.into_iter().filter_map(|event| match event {
-            Event::Flow(report) => Some(report.change),
-            _ => None,
-        });
-        reports.collect()
+        let mut events = Vec::new();
+        self.plane.reports.drain_into(&mut events);
+        let mut changes = Vec::new();
+        for event in events {
+            let Event::Flow(report) = event else { panic!("{event:?} is no report") };
+            changes.extend((0..report.count).map(|_| report.change));
+        }
+        changes
     }
 
     fn deliver(&mut self) -> bool {

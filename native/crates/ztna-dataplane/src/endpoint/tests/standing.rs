@@ -1,9 +1,12 @@
 //! What a live tunnel may do: its standing, its control frames, its figures.
 
+use std::net::UdpSocket;
+
 use super::bench::Bench;
-use crate::command::Revocation;
+use crate::command::{Protocol, Revocation};
 use crate::connection::CONTROL_BACKLOG_BYTES_MAX;
 use crate::event::{Event, FlowChange, FlowKind};
+use crate::flow::answer::StreamError;
 use crate::flow::reassembly::ReassemblyDrop;
 
 const REVOKED: u64 = 5;
@@ -25,6 +28,32 @@ fn material_that_revokes_a_peer_ends_its_live_tunnel_and_its_flows() {
         .iter()
         .any(|event| matches!(event, Event::Closed { code: REVOKED, application: true, .. }));
     assert!(told);
+}
+
+#[test]
+fn the_flows_of_a_tunnel_that_ends_are_told_of_before_its_end() {
+    let mut bench = Bench::new();
+    let backend = UdpSocket::bind("127.0.0.1:0").unwrap();
+    bench.serve(Protocol::Udp, vec![backend.local_addr().unwrap()]);
+    bench.grant();
+    bench.open(FlowKind::Udp);
+    bench.open(FlowKind::Udp);
+    let alice = bench.alice.revoked_key();
+    bench.revoke(alice);
+
+    bench.plane.publish(bench.now);
+
+    let told = bench.plane.shared.drain();
+    let mut ends = told.iter().filter_map(|event| match event {
+        Event::Flow(report) => Some(Some((report.change, report.count))),
+        Event::Closed { .. } => Some(None),
+        _ => None,
+    });
+    let closed = FlowChange::Closed(Some(StreamError::Internal.code()));
+    assert_eq!(ends.next(), Some(Some((FlowChange::Opened, 2))));
+    assert_eq!(ends.next(), Some(Some((closed, 2))));
+    assert_eq!(ends.next(), Some(None));
+    assert_eq!(ends.next(), None);
 }
 
 #[test]
@@ -95,7 +124,7 @@ fn the_figures_tell_what_hostile_octets_were() {
         ["datagrams_dropped_malformed", "datagrams_dropped_unknown_flow", "headers_invalid"];
     assert_eq!(names.map(|name| bench.counter(name)), [2, 1, 3]);
     let changes = bench.changes();
-    assert_eq!(changes, [8, 1, 1].map(FlowChange::Refused));
+    assert_eq!(changes, [1, 1, 8].map(FlowChange::Refused));
     let snapshot = bench.snapshot();
     assert_eq!((snapshot.flows, snapshot.connections_total), (0, 1));
     for (at, (name, _)) in snapshot.counters.iter().enumerate() {
