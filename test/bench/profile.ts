@@ -43,9 +43,9 @@ export const PROFILED_TESTS: readonly ProfiledTest[] = [
     ...ofPackets,
   },
   {
-    name: "new TCP connections",
-    test: "tcp-connect",
-    options: ["connections=8"],
+    name: "new TCP connections, one octet each way",
+    test: "tcp-connect-and-ask",
+    options: ["connections=16"],
     unit: "connection",
     carried: ({ count = 0 }) => count,
   },

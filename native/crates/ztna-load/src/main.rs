@@ -51,6 +51,7 @@ fn run(arguments: &[String]) -> Result<String, String> {
         "tcp-send" => tcp::send(&options),
         "tcp-receive" => tcp::receive(&options),
         "tcp-connect" => tcp::connect(&options),
+        "tcp-connect-and-ask" => tcp::connect_and_ask(&options),
         "tcp-rtt" => tcp::round_trips(&options),
         "tcp-first-octet" => tcp::first_octet(&options),
         "http" => tcp::http(&options),

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -22,7 +23,7 @@ pub(crate) enum Port {
     Echo = 2,
     /// TCP: answers each request with 128 octets of body.
     Http = 3,
-    /// TCP: answers one octet and closes.
+    /// TCP: answers one octet, if it comes, and closes.
     Connect = 4,
     /// UDP: sends back what comes.
     UdpEcho = 5,
@@ -82,7 +83,8 @@ fn per_connection(
 /// A fixed number of threads: making one for each connection would be what is measured.
 fn accept_and_answer(options: &Options) -> io::Result<()> {
     let listener = Arc::new(TcpListener::bind(options.address(Port::Connect))?);
-    for _ in 0..8 {
+    lengthen_backlog(&listener)?;
+    for _ in 0..16 {
         let listener = Arc::clone(&listener);
         thread::spawn(move || {
             for mut stream in listener.incoming().flatten() {
@@ -95,6 +97,14 @@ fn accept_and_answer(options: &Options) -> io::Result<()> {
         });
     }
     Ok(())
+}
+
+/// The standard library's is 128: what clients open in the slice of a thread. A SYN beyond it waits for a
+/// second.
+fn lengthen_backlog(listener: &TcpListener) -> io::Result<()> {
+    // SAFETY: the descriptor is open for as long as `listener` lives, and the call takes no pointer.
+    let result = unsafe { libc::listen(listener.as_raw_fd(), 1024) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 fn sink(mut stream: TcpStream) -> io::Result<()> {
