@@ -32,6 +32,8 @@ export interface Bond {
   readonly links: Map<number, Link>;
   /** Flows under way. */
   flows: number;
+  /** When one was opened or closed last. */
+  usedAt: Instant | undefined;
 }
 
 /** One service over one tunnel, at one relay. */
@@ -104,6 +106,11 @@ export function moreTelling(access: Access, failure: AccessFailure, now: Instant
   return isConsequence && known !== undefined && UNPROVEN_CODES.has(known.code) ? known : failure;
 }
 
+/** Whether somebody uses the service. Flows that its session's end cuts may be told to have ended before. */
+export function isUsed({ flows, usedAt }: Bond, now: Instant): boolean {
+  return flows > 0 || (usedAt !== undefined && now < after(usedAt, CUT_TOLD_WITHIN));
+}
+
 /** Returns the bond that can go with the least harm, if any can. */
 export function idlestOf(bonds: readonly Bond[]): Bond | undefined {
   const [idlest] = bonds
@@ -112,6 +119,7 @@ export function idlestOf(bonds: readonly Bond[]): Bond | undefined {
   return idlest;
 }
 
+const CUT_TOLD_WITHIN: Duration = seconds(1);
 const FIRST_WAIT: Duration = ms(250);
 /** Well within the three seconds in which a connector that came back serves. */
 const WANTED_WAIT: Duration = seconds(1);

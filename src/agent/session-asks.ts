@@ -127,7 +127,8 @@ export class SessionAsks {
 
     this.#channelIds.handleAnswered(relay, receiveId, pending.channelId);
     const links: Bond["links"] = new Map();
-    const bond: Bond = { access, pair: pair.value, state: "opening", links, flows: 0 };
+    const unused = { flows: 0, usedAt: undefined } as const;
+    const bond: Bond = { access, pair: pair.value, state: "opening", links, ...unused };
     access.bond = bond;
     access.asked.clear();
     this.#links.attach(bond, relay, answer, now);

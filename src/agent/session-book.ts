@@ -8,8 +8,7 @@
  * - **A connector that does not prove itself is avoided for a minute**, whatever the relay says.
  * - **A silent tunnel takes no new flow.** Another connector is asked for; the old one serves on if it
  *   answers again, and takes new flows again only if no other was found.
- * - **Services used last are warm**: their sessions are opened before anyone asks, and again after a
- *   loss. Others are let go when their tunnel goes idle.
+ * - **Services used last are warm** before anyone asks; others are let go with an idle tunnel.
  */
 import { after, earliest, type Instant, isDue } from "../base/time.ts";
 import type { EndpointCommand, FlowEvent } from "../leg/endpoint-port.ts";
@@ -34,6 +33,7 @@ import {
   bondOn,
   bondsOf,
   idlestOf,
+  isUsed,
   moreTelling,
   newAccess,
   nextAskAt,
@@ -198,7 +198,7 @@ export class SessionBook {
     const bond = this.#bondOf(pair, service);
     if (bond === undefined || change === "refused") return;
 
-    bond.access.lastUsedAt = now;
+    bond.usedAt = bond.access.lastUsedAt = now;
     bond.flows = Math.max(0, bond.flows + (change === "opened" ? count : -count));
     if (change === "opened" && this.#warm.touch(service)) {
       this.#outputs.push({ type: "warm", services: this.#warm.all });
@@ -318,12 +318,12 @@ export class SessionBook {
 
   /** A session that served is over; somebody may still need it. */
   #end(bond: Bond, { code, reason, answer }: AccessFailure, now: Instant): void {
-    const { access, flows } = bond;
+    const { access } = bond;
     this.#endBond(bond, "NO_ERROR", reason);
     access.lastFailure = { code, reason, answer };
     const event = { type: "service-ended", service: access.service, code, reason } as const;
     this.#outputs.push({ type: "event", event });
-    if (flows > 0 && access.bond === undefined) access.wantedUntil = after(now, WANTED_FOR);
+    if (isUsed(bond, now) && access.bond === undefined) access.wantedUntil = after(now, WANTED_FOR);
     this.#advance(access, now);
   }
 

@@ -62,6 +62,7 @@ export class AccessTable {
   readonly #options: AccessTableOptions;
   readonly #pairs = new Map<string, AgentPair>();
   readonly #byId = new Map<PairId, AgentPair>();
+  /** Until the data plane has told their ends: those of the flows that they cut come before. */
   readonly #byTunnel = new Map<ConnectionHandle, AgentPair>();
   readonly #sessions = new Map<string, Session>();
   /** Pairs without a session, the one that is for longest first. */
@@ -79,10 +80,6 @@ export class AccessTable {
 
   get sessions(): Iterable<Session> {
     return this.#sessions.values();
-  }
-
-  get tunnels(): number {
-    return this.#byTunnel.size;
   }
 
   /** Whether one more session may be held. */
@@ -191,7 +188,7 @@ export class AccessTable {
   /** Returns the pair whose tunnel it is. */
   pairOf(connection: ConnectionHandle): TunnelOfPair | undefined {
     const pair = this.#byTunnel.get(connection);
-    return pair?.tunnel === undefined ? undefined : { pair, tunnel: pair.tunnel };
+    return pair?.tunnel?.connection === connection ? { pair, tunnel: pair.tunnel } : undefined;
   }
 
   grant({ tunnel }: TunnelOfPair, service: string): void {
@@ -206,7 +203,6 @@ export class AccessTable {
   }
 
   closeTunnel({ pair, tunnel }: TunnelOfPair, code: CloseCodeName, reason: string): void {
-    this.#byTunnel.delete(tunnel.connection);
     pair.tunnel = undefined;
     const { connection } = tunnel;
     this.#commands.push({ type: "close-connection", connection, code: CloseCode[code], reason });
@@ -228,10 +224,10 @@ export class AccessTable {
   }
 
   handleClosed(event: ClosedEvent): void {
-    const pair = this.#byTunnel.get(event.connection);
+    const pair = this.pairOf(event.connection)?.pair;
+    this.#byTunnel.delete(event.connection);
     if (pair === undefined) return;
 
-    this.#byTunnel.delete(event.connection);
     pair.tunnel = undefined;
     if (isViolation(event)) this.#tellViolation(pair, describeClose(event));
   }

@@ -54,7 +54,7 @@ export type ConnectorOutput =
 
 export interface ConnectorView {
   readonly relays: readonly Readonly<ConnectorRelaySlot>[];
-  readonly access: Pick<AccessTable, "sessions" | "tunnels">;
+  readonly access: Pick<AccessTable, "sessions" | "pairOf">;
 }
 
 export interface ConnectorRelaySlot extends RelaySlot {

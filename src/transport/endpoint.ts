@@ -316,7 +316,6 @@ export interface FlowEvent {
   readonly tunnel: ConnectionHandle;
   readonly service: string;
   readonly kind: "tcp" | "udp" | "echo";
-  readonly port: number;
   readonly change: "opened" | "refused" | "closed";
   /** Answer of a refusal, or stream error code of an unclean end. */
   readonly code?: number;

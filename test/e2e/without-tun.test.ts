@@ -1,6 +1,8 @@
 /** What applications see of agents without TUN: local ports and SOCKS5, on addresses of both families. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { counterOf } from "../support/counters.ts";
 import { HERE, ZTNA } from "../support/deployment.ts";
+import { eventually } from "../support/eventually.ts";
 import { type LocalWay, LocalWays } from "../support/local-ways.ts";
 import { pattern, patternDigest } from "../support/pattern.ts";
 import { must, run } from "../support/process.ts";
@@ -150,6 +152,19 @@ describe("an agent without TUN", () => {
   test("carries data again over connections that were silent for long", () =>
     it.deployment.explain(async () => {
       expect(await silence).toEqual(WAYS.map(() => "after"));
+    }));
+
+  test("has each of its connections counted at the connector", () =>
+    it.deployment.explain(async () => {
+      const opened = async () =>
+        counterOf(await it.connector.metrics(), "ztna_connector_tcp_sessions_total");
+      const page = ["curl", "-sS", "--max-time", "10", ...byIpv4.forwarded.curl("/hello")];
+      const before = await opened();
+
+      await Promise.all(Array.from({ length: 20 }, () => must(page)));
+
+      const all = async () => ((await opened()) === before + 20 ? true : undefined);
+      await eventually("each counts once", { withinMs: 5000 }, all);
     }));
 
   test.each([

@@ -198,7 +198,15 @@ class World {
         const { service } = step;
         const change = step.opened ? "opened" : "closed";
         const tunnel = this.#tunnelAt(step.tunnel);
-        agent.feed({ type: "flow", tunnel, service, change, count: 1, bytesUp: 0, bytesDown: 0 });
+        agent.feed({
+          type: "flow",
+          tunnel,
+          service,
+          change,
+          count: 1 + (tunnel % 3),
+          bytesUp: 0,
+          bytesDown: 0,
+        });
         break;
       }
       case "wait":

@@ -1,5 +1,6 @@
 /** What the agent does when relays and tunnels come and go. */
 import { describe, expect, test } from "bun:test";
+import { WARM_SERVICES_MAX } from "../../../src/agent/warm-services.ts";
 import { CloseCode } from "../../../src/protocol/close-codes.ts";
 import { commands, events, legMessages, tunnelMessages } from "../../support/client-bench.ts";
 import { AgentBench, CONNECTOR, connectorLeaf, INSTANCE, peer, sessionOf } from "./bench.ts";
@@ -192,6 +193,36 @@ describe("agent and loss", () => {
       { type: "session-close", session: sessionOf("echo") },
       { type: "session-open", service: "echo" },
     ]);
+  });
+
+  test("a session whose flows its end has just cut is asked for again, warm or not", () => {
+    const others = Array.from({ length: WARM_SERVICES_MAX }, (_, index) => `warm-${index}`);
+    const leaf = connectorLeaf({
+      dnsNames: ["echo", ...others].map((name) => `connector.${name}.ztna`),
+    });
+    const askedAfter = (rest: number) => {
+      const agent = new AgentBench().ready(["echo", ...others]);
+      agent.feed({ type: "wanted", service: "echo" });
+      agent.grantSession();
+      agent.handshake(leaf);
+      agent.openOk();
+      agent.flow("opened");
+      for (const service of others) {
+        agent.feed({ type: "wanted", service });
+        agent.grantSession();
+        agent.openOk();
+        agent.flow("opened", service);
+      }
+      agent.flow("closed");
+      agent.advance(rest);
+      const reason = "the connector is gone";
+      const close = { type: "session-close", code: "NO_ERROR", reason } as const;
+      const caused = agent.fromRelay({ ...close, session: sessionOf("echo") });
+      return legMessages(caused, agent.leg()).filter(({ type }) => type === "session-open");
+    };
+
+    expect(askedAfter(0)).toMatchObject([{ service: "echo" }]);
+    expect(askedAfter(1000)).toEqual([]);
   });
 
   test("a service that nobody used is let go when its tunnel goes idle", () => {

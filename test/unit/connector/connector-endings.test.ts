@@ -33,6 +33,26 @@ describe("the end of a session", () => {
     ]);
   });
 
+  test("is reported with the octets of flows that the end of their tunnel cut", () => {
+    const connector = new ConnectorBench().ready().served();
+    connector.feed({ type: "flow", tunnel: 1001, service: "echo", change: "opened", ...THREE });
+    connector.tunnel({}, 1002);
+
+    connector.feed({
+      ...{ type: "flow", tunnel: 1001, service: "echo", change: "closed" },
+      ...{ count: 3, bytesUp: 30, bytesDown: 12 },
+    });
+    const end = { by: "local", code: CloseCode.SUPERSEDED, application: true } as const;
+    connector.feed({ type: "closed", connection: 1001, ...end, reason: "a later tunnel" });
+
+    expect(commands(connector.open("echo", 1002), "grant")).toHaveLength(1);
+    expect(commands(connector.open("echo", 1001), "grant")).toEqual([]);
+    connector.fromRelay(close("NO_ERROR"));
+    expect(legMessages(connector.advance(100), connector.leg())).toEqual([
+      { type: "session-closed", session: "0".repeat(32), flows: 3, bytes: 42 },
+    ]);
+  });
+
   test("a session at another relay keeps the service open", () => {
     const connector = new ConnectorBench({ relays: 2 }).ready(2);
     connector.offer({}, 0);

@@ -283,6 +283,10 @@ describe("connector and tunnels", () => {
       { connection: 1001, code: CloseCode.PROTOCOL_VIOLATION },
     ]);
     expect(events(caused)).toMatchObject([{ type: "tunnel-violation", identity: ALICE }]);
+    const end = { by: "local", code: CloseCode.PROTOCOL_VIOLATION, application: true } as const;
+    expect(
+      events(connector.feed({ type: "closed", connection: 1001, ...end, reason: "" })),
+    ).toEqual([]);
   });
 
   test("a tunnel whose frames the data plane does not take is told as a violation", () => {
@@ -292,7 +296,7 @@ describe("connector and tunnels", () => {
     const caused = connector.feed({ type: "closed", connection: 1001, ...end, reason: "x" });
 
     expect(events(caused)).toMatchObject([{ type: "tunnel-violation", identity: ALICE }]);
-    expect(connector.state.view.access.tunnels).toBe(0);
+    expect(connector.state.view.access.pairOf(1001)).toBeUndefined();
   });
 
   test("a relay that breaks the protocol is told before its leg is lost", () => {

@@ -99,7 +99,7 @@ describe("the connector as a process", () => {
 
   test("counts as many flows to backends as the data plane tells of", async () => {
     const { endpoint, connector } = await start();
-    const flow = { type: "flow", tunnel: 1, service: "echo", port: 80 } as const;
+    const flow = { type: "flow", tunnel: 1, service: "echo" } as const;
     const sums = { count: 3, bytesUp: 0, bytesDown: 0 };
 
     endpoint.emit({ ...flow, ...sums, kind: "tcp", change: "opened" });

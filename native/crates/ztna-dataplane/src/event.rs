@@ -129,7 +129,7 @@ pub enum Event {
     },
     /// Events were dropped because the owner did not drain them.
     Overflow {
-        /// How many.
+        /// How many; a flow report is one, of however many flows.
         dropped: u64,
     },
     /// The thread ended: asked to, or by a bug.
@@ -219,8 +219,6 @@ pub struct FlowReport {
     pub service: String,
     /// TCP, UDP or echo.
     pub kind: FlowKind,
-    /// Of the service.
-    pub port: u16,
     /// What happened.
     pub change: FlowChange,
     /// To how many of them, at least one.

@@ -312,6 +312,10 @@ impl Plane {
     fn grant(&mut self, handle: ConnectionHandle, service: &str, now: Instant) {
         let Some(key) = self.handles.get(&handle).copied() else { return };
         let Some(connection) = self.connections.get_mut(key) else { return };
+        if connection.stage != Stage::Admitted {
+            // It ended while the owner did not know yet: nothing would take its flows.
+            return;
+        }
         let accepted = connection.accepted;
         let Some(tunnel) = connection.tunnel_mut() else { return };
         if !tunnel.is_granted(service) {

@@ -207,9 +207,7 @@ impl Plane {
         }
         let at_connector = self.config.role == Role::Connector;
         let (bytes_up, bytes_down) = flow.directions(at_connector);
-        let totals = self.flows.totals_of(&flow.service);
-        totals.bytes_up += bytes_up;
-        totals.bytes_down += bytes_down;
+        self.flows.add_bytes(&flow.service, bytes_up, bytes_down);
 
         let tunnel = flow.tunnel.and_then(|tunnel| self.connections.get_mut(tunnel));
         let Some(connection) = tunnel else { return };
@@ -238,6 +236,12 @@ impl Plane {
     pub(super) fn report_refused(&mut self, key: usize, answer: FlowAnswer) {
         let Some(flow) = self.flows.slab.get(key) else { return };
         let service = Rc::clone(&flow.service);
+        if self.config.role == Role::Connector && !self.connector.services.contains_key(&service) {
+            // The name is the agent's invention, and there are enough of them to fill any table.
+            let is_named = !service.is_empty();
+            self.counters.flows_refused_unknown += u64::from(is_named);
+            return;
+        }
         self.flows.totals_of(&service).refused += 1;
         self.report_change(key, FlowChange::Refused(answer.octet()));
     }
@@ -339,5 +343,5 @@ impl Plane {
 
 fn subject_of(tunnel: ConnectionHandle, flow: &Flow, change: FlowChange) -> Subject {
     let service = Rc::clone(&flow.service);
-    Subject { change, tunnel, service, kind: flow.kind, port: flow.port }
+    Subject { change, tunnel, service, kind: flow.kind }
 }

@@ -21,7 +21,6 @@ pub(super) struct Subject {
     pub(super) tunnel: ConnectionHandle,
     pub(super) service: Rc<str>,
     pub(super) kind: FlowKind,
-    pub(super) port: u16,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -53,7 +52,17 @@ impl FlowReports {
             return false;
         }
         let since = *self.since.get_or_insert(now);
-        self.sums.len() >= REPORTS_MAX || now >= since + REPORT_DELAY
+        self.are_full() || now >= since + REPORT_DELAY
+    }
+
+    /// Returns whether they cannot wait any longer.
+    pub(super) fn are_full(&self) -> bool {
+        self.sums.len() >= REPORTS_MAX
+    }
+
+    /// Has them wait once more.
+    pub(super) fn postpone(&mut self, now: Instant) {
+        self.since = (!self.sums.is_empty()).then_some(now);
     }
 
     /// Returns when they will have waited long enough.
@@ -69,7 +78,6 @@ impl FlowReports {
                 tunnel: subject.tunnel,
                 service: subject.service.to_string(),
                 kind: subject.kind,
-                port: subject.port,
                 change: subject.change,
                 count: sum.count,
                 bytes_up: sum.bytes_up,
@@ -91,7 +99,6 @@ mod tests {
             tunnel: ConnectionHandle(7),
             service: service.into(),
             kind: FlowKind::Tcp,
-            port: 80,
         }
     }
 

@@ -217,6 +217,14 @@ impl FlowTable {
         self.totals.entry(Rc::clone(service)).or_default()
     }
 
+    /// Adds octets of a flow that ended to those of a service that had one.
+    pub(super) fn add_bytes(&mut self, service: &str, up: u64, down: u64) {
+        if let Some(totals) = self.totals.get_mut(service) {
+            totals.bytes_up += up;
+            totals.bytes_down += down;
+        }
+    }
+
     /// Figures by service, sorted by name.
     pub(super) fn services(&self, at_connector: bool) -> Vec<ServiceSnapshot> {
         let mut under_way: HashMap<&str, (u32, u64, u64)> = HashMap::new();
@@ -228,8 +236,11 @@ impl FlowTable {
             entry.2 += down;
         }
         let mut totals = self.totals.clone();
-        for (_, flow) in self.slab.iter().filter(|(_, flow)| !flow.service.is_empty()) {
-            totals.entry(Rc::clone(&flow.service)).or_default();
+        for (_, flow) in &self.slab {
+            // A held flow's service is what an agent says: perhaps there is none.
+            if flow.stage != Stage::Held && !flow.service.is_empty() {
+                totals.entry(Rc::clone(&flow.service)).or_default();
+            }
         }
         let mut services: Vec<_> = totals
             .into_iter()

@@ -108,6 +108,7 @@ pub(super) struct Counters {
     pub(super) datagrams_dropped_early: u64,
     pub(super) datagrams_dropped_malformed: u64,
     pub(super) flows_refused_limit: u64,
+    pub(super) flows_refused_unknown: u64,
     pub(super) flows_reset_pressure: u64,
     pub(super) headers_invalid: u64,
     pub(super) packets_via_direct: u64,

@@ -90,8 +90,10 @@ impl Shared {
         }
         {
             let mut queue = lock(&self.events);
+            // Judged once: of a batch all flow reports are told or none, beginnings and ends.
+            let is_full = queue.events.len() >= events_max;
             for event in batch.drain(..) {
-                if queue.events.len() >= events_max && is_droppable(&event) {
+                if is_full && is_droppable(&event) {
                     queue.dropped += 1;
                 } else {
                     queue.events.push(event);

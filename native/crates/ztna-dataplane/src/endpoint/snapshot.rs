@@ -119,6 +119,7 @@ fn own_counters(it: &Counters) -> Vec<(&'static str, u64)> {
         ("datagrams_dropped_early", it.datagrams_dropped_early),
         ("datagrams_dropped_malformed", it.datagrams_dropped_malformed),
         ("flows_refused_limit", it.flows_refused_limit),
+        ("flows_refused_unknown", it.flows_refused_unknown),
         ("flows_reset_pressure", it.flows_reset_pressure),
         ("headers_invalid", it.headers_invalid),
         ("packets_via_direct", it.packets_via_direct),

@@ -48,21 +48,26 @@ impl Plane {
                 break;
             }
         }
-        self.hand_over(usize::MAX);
+        self.hand_over(usize::MAX, clock());
     }
 
     /// Hands events to the owner. Flow reports are for charts: alone they wait for company, so that
     /// short connections do not cost a wake-up each.
     pub(super) fn publish(&mut self, now: Instant) {
         if self.reports.are_due(now) || !self.events.is_empty() {
-            self.hand_over(self.config.limits.events_max);
+            self.hand_over(self.config.limits.events_max, now);
         }
     }
 
-    /// Reports go first: they may be of a tunnel that is told to have ended.
-    fn hand_over(&mut self, events_max: usize) {
+    /// Reports go first: they may be of a tunnel that is told to have ended. Those for which the queue has
+    /// no room are summed up further.
+    fn hand_over(&mut self, events_max: usize, now: Instant) {
         let mut batch = Vec::new();
-        self.reports.drain_into(&mut batch);
+        if self.shared.backlog() < events_max || self.reports.are_full() {
+            self.reports.drain_into(&mut batch);
+        } else {
+            self.reports.postpone(now);
+        }
         batch.append(&mut self.events);
         self.shared.push(&mut batch, events_max);
     }

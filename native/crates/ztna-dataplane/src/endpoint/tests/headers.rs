@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use super::bench::Bench;
+use super::bench::{Bench, PORT};
+use crate::command::Protocol;
 use crate::event::{FlowChange, FlowKind};
 use crate::flow::answer::{FlowAnswer, StreamError};
+use crate::flow::header::FlowHeader;
 
 const NOT_AVAILABLE: u8 = FlowAnswer::NotAvailable.octet();
 
@@ -55,6 +57,7 @@ fn a_header_without_a_grant_is_held_for_a_second_and_not_longer() {
 #[test]
 fn the_256_headers_that_are_held_are_answered_in_turn_and_make_room_for_256_others() {
     let mut bench = Bench::new();
+    bench.serve(Protocol::Tcp, Vec::new());
     let held: Vec<u64> = (0..256).map(|_| bench.open(FlowKind::Tcp)).collect();
     assert_eq!(bench.changes(), []);
     let one_more = bench.open(FlowKind::Tcp);
@@ -72,6 +75,24 @@ fn the_256_headers_that_are_held_are_answered_in_turn_and_make_room_for_256_othe
     }
     assert_eq!(bench.changes(), []);
     assert_eq!(bench.tunnel().held.len(), 256);
+}
+
+#[test]
+fn services_that_an_agent_invents_leave_nothing_behind() {
+    let mut bench = Bench::new();
+    for index in 0..300 {
+        let mut header = Vec::new();
+        let name = format!("invented-{index}");
+        FlowHeader::new(FlowKind::Tcp, PORT, &name).unwrap().write(&mut header);
+        bench.write(&header);
+    }
+    assert_eq!(bench.snapshot().services.len(), 0);
+
+    bench.pass(Duration::from_millis(1_300));
+
+    assert_eq!(bench.counter("flows_refused_unknown"), 300);
+    assert_eq!(bench.changes(), []);
+    assert_eq!(bench.snapshot().services.len(), 0);
 }
 
 #[test]

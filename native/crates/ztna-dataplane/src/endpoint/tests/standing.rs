@@ -1,6 +1,7 @@
 //! What a live tunnel may do: its standing, its control frames, its figures.
 
 use std::net::UdpSocket;
+use std::time::Duration;
 
 use super::bench::Bench;
 use crate::command::{Protocol, Revocation};
@@ -31,19 +32,17 @@ fn material_that_revokes_a_peer_ends_its_live_tunnel_and_its_flows() {
 }
 
 #[test]
-fn the_flows_of_a_tunnel_that_ends_are_told_of_before_its_end() {
+fn the_flows_of_a_tunnel_that_ends_are_told_of_before_its_end_all_or_none() {
     let mut bench = Bench::new();
-    let backend = UdpSocket::bind("127.0.0.1:0").unwrap();
-    bench.serve(Protocol::Udp, vec![backend.local_addr().unwrap()]);
-    bench.grant();
+    let _backend = serve_udp(&mut bench);
+    bench.plane.config.limits.events_max = 1;
     bench.open(FlowKind::Udp);
     bench.open(FlowKind::Udp);
     let alice = bench.alice.revoked_key();
     bench.revoke(alice);
 
-    bench.plane.publish(bench.now);
+    let told = publish(&mut bench, 0);
 
-    let told = bench.plane.shared.drain();
     let mut ends = told.iter().filter_map(|event| match event {
         Event::Flow(report) => Some(Some((report.change, report.count))),
         Event::Closed { .. } => Some(None),
@@ -54,6 +53,52 @@ fn the_flows_of_a_tunnel_that_ends_are_told_of_before_its_end() {
     assert_eq!(ends.next(), Some(Some((closed, 2))));
     assert_eq!(ends.next(), Some(None));
     assert_eq!(ends.next(), None);
+}
+
+#[test]
+fn reports_wait_50_ms_for_others_and_not_longer() {
+    let mut bench = Bench::new();
+    let _backend = serve_udp(&mut bench);
+    bench.open(FlowKind::Udp);
+
+    assert!(publish(&mut bench, 0).is_empty());
+    bench.plane.timers.clear();
+    bench.plane.next_judgement = bench.now + Duration::from_secs(60);
+    assert_eq!(bench.plane.until_next_timer(bench.now), Some(Duration::from_millis(50)));
+    assert!(publish(&mut bench, 49).is_empty());
+    assert_eq!(publish(&mut bench, 50).len(), 1);
+    assert!(publish(&mut bench, 100).is_empty());
+}
+
+#[test]
+fn reports_for_which_there_is_no_room_are_summed_up_further() {
+    let mut bench = Bench::new();
+    let _backend = serve_udp(&mut bench);
+    bench.plane.config.limits.events_max = 1;
+    bench.plane.warn("a test", String::new());
+    bench.plane.publish(bench.now);
+    bench.open(FlowKind::Udp);
+    bench.plane.publish(bench.now);
+    bench.plane.publish(bench.now + Duration::from_millis(50));
+    bench.open(FlowKind::Udp);
+    let waiting = bench.plane.shared.drain();
+    assert!(matches!(&waiting[..], [Event::Warning { .. }]), "{waiting:?}");
+
+    assert!(publish(&mut bench, 99).is_empty());
+    let told = publish(&mut bench, 100);
+
+    assert!(matches!(&told[..], [Event::Flow(report)] if report.count == 2), "{told:?}");
+}
+
+#[test]
+fn a_tunnel_that_ended_takes_no_grant() {
+    let mut bench = Bench::new();
+    let alice = bench.alice.revoked_key();
+    bench.revoke(alice);
+
+    bench.grant();
+
+    assert!(bench.tunnel().grants.is_empty());
 }
 
 #[test]
@@ -120,15 +165,34 @@ fn the_figures_tell_what_hostile_octets_were() {
         bench.write(header);
     }
 
-    let names =
-        ["datagrams_dropped_malformed", "datagrams_dropped_unknown_flow", "headers_invalid"];
-    assert_eq!(names.map(|name| bench.counter(name)), [2, 1, 3]);
-    let changes = bench.changes();
-    assert_eq!(changes, [1, 1, 8].map(FlowChange::Refused));
+    let names = [
+        "datagrams_dropped_malformed",
+        "datagrams_dropped_unknown_flow",
+        "headers_invalid",
+        "flows_refused_unknown",
+    ];
+    assert_eq!(names.map(|name| bench.counter(name)), [2, 1, 3, 0]);
+    assert_eq!(bench.changes(), []);
     let snapshot = bench.snapshot();
     assert_eq!((snapshot.flows, snapshot.connections_total), (0, 1));
     for (at, (name, _)) in snapshot.counters.iter().enumerate() {
         let others = &snapshot.counters[at + 1..];
         assert!(others.iter().all(|(other, _)| other != name), "{name} is there twice");
     }
+}
+
+/// Grants a service with a backend that takes everything, and forgets what was told so far.
+fn serve_udp(bench: &mut Bench) -> UdpSocket {
+    let backend = UdpSocket::bind("127.0.0.1:0").unwrap();
+    bench.serve(Protocol::Udp, vec![backend.local_addr().unwrap()]);
+    bench.grant();
+    bench.plane.publish(bench.now);
+    bench.plane.shared.drain();
+    backend
+}
+
+/// Returns what the owner is told `after_ms` from now.
+fn publish(bench: &mut Bench, after_ms: u64) -> Vec<Event> {
+    bench.plane.publish(bench.now + Duration::from_millis(after_ms));
+    bench.plane.shared.drain()
 }
