@@ -103,7 +103,7 @@ fn accept_and_answer(options: &Options) -> io::Result<()> {
 /// second.
 fn lengthen_backlog(listener: &TcpListener) -> io::Result<()> {
     // SAFETY: the descriptor is open for as long as `listener` lives, and the call takes no pointer.
-    let result = unsafe { libc::listen(listener.as_raw_fd(), 1024) };
+    let result = unsafe { libc::listen(listener.as_raw_fd(), 4096) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

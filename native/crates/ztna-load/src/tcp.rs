@@ -10,7 +10,7 @@ use crate::options::Options;
 use crate::server::{CHUNK, Port, REQUEST};
 use crate::summary::latency;
 
-/// No test waits longer for one answer.
+/// No test waits longer for one answer; that of the kernel to who does nothing but open is its own.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Counts what the server has read, not what was written into a buffer on the way.
