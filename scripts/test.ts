@@ -28,7 +28,7 @@ async function main(): Promise<number> {
   const { values } = parseArgs({
     options: { long: { type: "boolean", default: false }, only: { type: "string" } },
   });
-  const parts = selected(values.only);
+  const parts = selected(values.only, values.long);
   const summaries: { name: string; tally: Tally; seconds: number }[] = [];
 
   summaries.push(await buildPart());
@@ -65,7 +65,7 @@ async function buildPart(): Promise<{ name: string; tally: Tally; seconds: numbe
   return { name: "build", tally: tallyOf("check", status, ""), seconds };
 }
 
-function allParts(): Part[] {
+function allParts(long: boolean): Part[] {
   const bin = (name: string) => `node_modules/.bin/${name}`;
   const cargo = (...args: string[]) => ({ command: ["cargo", ...args], cwd: "native" });
   return [
@@ -90,17 +90,18 @@ function allParts(): Part[] {
       ),
     },
     { name: "rust", tool: "cargo", ...cargo("test", "--locked", "--workspace", "--no-fail-fast") },
-    ...testFolders(),
+    ...testFolders(long),
   ];
 }
 
 /** A folder without tests has no part: `bun test` takes no files for a mistake. */
-function testFolders(): Part[] {
+function testFolders(long: boolean): Part[] {
   return [
     {
       name: "unit",
       paths: ["test/unit", "test/property", "test/sim", "test/architecture.test.ts"],
-      timeoutS: 60,
+      // A property runs a hundred times as often in long runs.
+      timeoutS: long ? 1200 : 60,
     },
     { name: "native", paths: ["test/native"], timeoutS: 120 },
     { name: "e2e", paths: ["test/e2e"], timeoutS: 1200 },
@@ -122,8 +123,8 @@ function hasTests(folder: string): boolean {
   return !new Glob(`${folder}/**/*.test.ts`).scanSync().next().done;
 }
 
-function selected(only: string | undefined): Part[] {
-  const parts = allParts();
+function selected(only: string | undefined, long: boolean): Part[] {
+  const parts = allParts(long);
   if (only === undefined) return parts;
 
   const names = only.split(",");

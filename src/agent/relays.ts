@@ -14,3 +14,9 @@ export interface Relays {
   request(relay: number, body: LegRequest, now: Instant): number | undefined;
   send(relay: number, message: LegMessage): void;
 }
+
+/** Whether any relay says that this agent may use the service. */
+export function isListed(relays: Relays, service: string): boolean {
+  const numbers = Array.from({ length: relays.count }, (_, relay) => relay);
+  return numbers.some((relay) => relays.lists(relay, service));
+}

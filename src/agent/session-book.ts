@@ -25,7 +25,7 @@ import {
 } from "./access-failure.ts";
 import type { AgentEvent } from "./agent-event.ts";
 import { ChannelIds } from "./channel-ids.ts";
-import type { Relays } from "./relays.ts";
+import { isListed, type Relays } from "./relays.ts";
 import {
   type Access,
   AVOID_FOR,
@@ -87,7 +87,7 @@ export class SessionBook {
 
   /** Flows wait for `service`. */
   want(service: string, now: Instant): void {
-    if (!this.#isListed(service) && !this.holds(service)) {
+    if (!isListed(this.#relays, service) && !this.holds(service)) {
       this.#refuse(service, NOT_LISTED);
       return;
     }
@@ -109,13 +109,16 @@ export class SessionBook {
   handleCatalog(now: Instant): void {
     for (const access of [...this.#accesses.values()]) {
       const { service, wantedUntil } = access;
-      if (this.#isListed(service) || this.holds(service)) continue;
+      if (isListed(this.#relays, service) || this.holds(service)) continue;
       if (wantedUntil !== undefined) this.#refuse(service, NOT_LISTED);
+      access.wantedUntil = undefined;
+      // A relay that was asked may yet answer with a session.
+      if (access.ask !== undefined) continue;
       this.#endAll(access, "NO_ERROR", "the service was withdrawn");
       this.#accesses.delete(service);
     }
     for (const service of this.#warm.all) {
-      if (this.#isListed(service)) this.#accessTo(service, now);
+      if (isListed(this.#relays, service)) this.#accessTo(service, now);
     }
     this.#advanceAll(now);
   }
@@ -380,11 +383,6 @@ export class SessionBook {
     if (idlest === undefined) return false;
     this.#endBond(idlest, "NO_ERROR", "made room for another service");
     return true;
-  }
-
-  #isListed(service: string): boolean {
-    const relays = Array.from({ length: this.#relays.count }, (_, relay) => relay);
-    return relays.some((relay) => this.#relays.lists(relay, service));
   }
 
   #accessTo(service: string, now: Instant): Access {

@@ -44,6 +44,11 @@ interface Waiter {
   readonly askedAt: Instant;
 }
 
+/** What was offered; `session` is its id. */
+type Terms = Pick<Session, "service" | "agent" | "connector" | "channel"> & {
+  readonly session: string;
+};
+
 interface Parts {
   readonly peers: PeerTable;
   readonly registry: Registry;
@@ -189,16 +194,16 @@ export class SessionOpenings {
     );
   }
 
-  #settle(
-    opening: Opening,
-    terms: Pick<Session, "service" | "agent" | "connector" | "channel"> & { session: string },
-    outcome: OfferOutcome,
-    now: Instant,
-  ): void {
+  #settle(opening: Opening, terms: Terms, outcome: OfferOutcome, now: Instant): void {
     // With the agent its channels went, so such an offer can only have failed.
     if (opening.void) return;
     if (outcome.type === "failed") {
       this.#proceed(opening, outcome.code, now);
+      return;
+    }
+    if (!this.#parts.sessions.isAllowed(terms)) {
+      this.#withdraw(terms);
+      this.#proceed(opening, "not-available", now);
       return;
     }
 
@@ -207,10 +212,7 @@ export class SessionOpenings {
     for (const waiter of opening.waiters) this.#answer(waiter, session, now);
   }
 
-  #establish(
-    terms: Pick<Session, "service" | "agent" | "connector" | "channel"> & { session: string },
-    now: Instant,
-  ): Session {
+  #establish(terms: Terms, now: Instant): Session {
     const { session: id, ...rest } = terms;
     const { agent, service, connector, channel } = rest;
     const existing = this.#parts.sessions.find(agent, service, connector);
@@ -226,6 +228,13 @@ export class SessionOpenings {
     existing.channel = channel;
     this.#parts.sessions.extend(existing, now);
     return existing;
+  }
+
+  /** Policy has changed while the connector was asked. */
+  #withdraw({ session, connector, channel }: Terms): void {
+    const reason = "policy does not allow it";
+    this.#context.send(connector, { type: "session-close", session, code: "FORBIDDEN", reason });
+    this.#parts.channels.release(channel);
   }
 
   #repeatOffer(session: Session, now: Instant): void {

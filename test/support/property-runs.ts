@@ -3,10 +3,7 @@
  *
  * A failure prints its seed and path; `fc.assert` takes both to replay it.
  */
-import { setDefaultTimeout } from "bun:test";
 import { LONG } from "./scale.ts";
-
-if (LONG) setDefaultTimeout(600_000);
 
 export function runs(count: number): { readonly numRuns: number } {
   return { numRuns: LONG ? 100 * count : count };

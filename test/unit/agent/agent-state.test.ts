@@ -300,6 +300,22 @@ describe("agent and its sessions", () => {
     ]);
   });
 
+  test("a session for a service that was withdrawn meanwhile is held as any other", () => {
+    const agent = new AgentBench().ready(["echo"]);
+    agent.feed({ type: "wanted", service: "echo" });
+    const withdrawn = agent.list([], 0, 2);
+    agent.grantSession();
+    agent.handshake();
+    agent.openOk();
+    agent.list(["echo"], 0, 3);
+    agent.feed({ type: "wanted", service: "echo" });
+
+    expect(commands(withdrawn, "refuse-service")).toMatchObject([{ service: "echo", answer: 1 }]);
+    expect(agent.access("echo")?.bond?.state).toBe("granted");
+    expect(agent.sentTo(0).filter(({ type }) => type === "session-open")).toHaveLength(1);
+    expect(commands(agent.advance(3_600_000), "revoke")).toMatchObject([{ service: "echo" }]);
+  });
+
   test("a session that is forbidden cuts the flows and refuses the ones that wait", () => {
     const agent = new AgentBench().ready().granted("echo");
 

@@ -72,6 +72,30 @@ describe("opening a session", () => {
     });
   });
 
+  test("what a rule denies while the connector is asked is not opened", () => {
+    const bench = new RelayBench();
+    const connector = bench.connector("one", ["echo"]);
+    const agent = bench.agent("alice", ["echo"]);
+    agent.open("echo");
+    const rule = {
+      id: "no-alice",
+      effect: "deny",
+      identities: ["*/alice"],
+      services: ["*"],
+    } as const;
+    const policy = { rules: [rule], default: "allow" } as const;
+    bench.feed({ type: "configure", policy, identities: TRUST });
+
+    connector.accept();
+    bench.advance(ms(5));
+
+    const { session } = connector.last("session-offer");
+    expect(agent.got("session-open-ok")).toEqual([]);
+    expect(agent.last("failed").code).toBe("not-available");
+    expect(connector.last("session-close")).toMatchObject({ session, code: "FORBIDDEN" });
+    expect(bench.state.figures).toMatchObject({ sessions: 0, channels: 0 });
+  });
+
   test("a second service of the pair uses the channel that exists", () => {
     const bench = new RelayBench();
     const connector = bench.connector("one", ["echo", "web"]);
