@@ -57,6 +57,8 @@ export type AgentInput =
   | { readonly type: "start" }
   /** A flow, or a person, wants a service. */
   | { readonly type: "wanted"; readonly service: string }
+  /** The judges have changed: whoever is connected is judged again. */
+  | { readonly type: "identities" }
   | HandshakeEvent
   | ControlEvent
   | ClosedEvent
@@ -124,6 +126,10 @@ export class AgentState implements StateMachine<AgentInput, AgentOutput> {
         break;
       case "wanted":
         this.#sessions.want(input.service, now);
+        break;
+      case "identities":
+        this.#tunnels.handleIdentities();
+        this.#legs.handleIdentities(now);
         break;
       case "handshake":
         if (input.kind === "tunnel") this.#tunnels.handleHandshake(input, now);

@@ -234,6 +234,7 @@ class Agent implements RunningAgent {
     this.#config = config;
     this.#prepared = prepared;
     this.#setTls();
+    this.#driver.handleInput({ type: "identities" });
     this.#setServices();
     this.#report.noteReload();
   }

@@ -28,6 +28,8 @@ export interface Bond {
   readonly access: Access;
   readonly pair: Pair;
   state: "opening" | "granted";
+  /** Since when, after how many failures in a row. */
+  granted: { readonly at: Instant; readonly failures: number } | undefined;
   /** Its session at each relay, by the relay's number. */
   readonly links: Map<number, Link>;
   /** Flows under way. */
@@ -54,6 +56,9 @@ export const WANTED_FOR: Duration = seconds(8);
 
 /** How long a connector that did not prove itself is not asked for. */
 export const AVOID_FOR: Duration = seconds(60);
+
+/** A session that served for so long did not end at once. */
+export const SERVED_MIN: Duration = seconds(5);
 
 /** Tunnels of one service that fell silent within two minutes; nobody has so many connectors. */
 export const STANDBY_MAX = 4;
@@ -85,6 +90,24 @@ export function nextAskAt(access: Access): Instant | undefined {
 /** Returns the wait after `failures` in a row: doubling from a quarter of a second. */
 export function backoff(failures: number, longest: Duration = IDLE_WAIT): Duration {
   return ms(Math.min(longest, FIRST_WAIT * 2 ** Math.min(failures - 1, DOUBLINGS_MAX)));
+}
+
+export function noteGranted(bond: Bond, now: Instant): void {
+  const { access } = bond;
+  bond.state = "granted";
+  bond.granted = { at: now, failures: access.failures };
+  Object.assign(access, { failures: 0, failedAt: undefined, lastFailure: undefined });
+}
+
+/**
+ * Notes that a session ended and left its service without one. If it served nobody and not for long,
+ * that is a failure: a connector that grants and ends at once gets no tight loop.
+ */
+export function noteEnd({ access, granted, usedAt }: Bond, now: Instant): void {
+  if (granted === undefined || usedAt !== undefined || access.bond !== undefined) return;
+  if (now >= after(granted.at, SERVED_MIN)) return;
+  access.failures = granted.failures + 1;
+  access.failedAt = now;
 }
 
 export function bondsOf({ bond, standby }: Access): Bond[] {

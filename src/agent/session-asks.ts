@@ -110,7 +110,7 @@ export class SessionAsks {
     const { access } = pending;
     const complaint =
       complaintAbout(answer, access.service, relay, this.#channelIds) ??
-      complaintAboutConnector(access, answer);
+      complaintAboutConnector(access, answer, now);
     const leg = this.#relays.leg(relay);
     const [path] = answer.paths;
     const { channelId: receiveId, connector } = answer;
@@ -127,7 +127,7 @@ export class SessionAsks {
 
     this.#channelIds.handleAnswered(relay, receiveId, pending.channelId);
     const links: Bond["links"] = new Map();
-    const unused = { flows: 0, usedAt: undefined } as const;
+    const unused = { granted: undefined, flows: 0, usedAt: undefined } as const;
     const bond: Bond = { access, pair: pair.value, state: "opening", links, ...unused };
     access.bond = bond;
     access.asked.clear();
@@ -167,14 +167,17 @@ function avoided({ standby, avoid }: Access, now: Instant): string[] {
   return [...new Set([...silent, ...unproven])].slice(0, AVOID_MAX);
 }
 
-function complaintAboutConnector(access: Access, answer: SessionOpenOk): string | undefined {
+function complaintAboutConnector(
+  access: Access,
+  answer: SessionOpenOk,
+  now: Instant,
+): string | undefined {
   if (access.bond !== undefined) return "a connector was found meanwhile";
 
   const { instance, identity } = answer.connector;
   const silent = access.standby.some(({ pair }) => pair.instance === instance);
-  return silent || access.avoid.has(instance)
-    ? `the relay has no other connector than ${identity}`
-    : undefined;
+  const unproven = (access.avoid.get(instance) ?? now) > now;
+  return silent || unproven ? `the relay has no other connector than ${identity}` : undefined;
 }
 
 function keyOf(relay: number, request: number): string {

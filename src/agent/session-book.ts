@@ -4,7 +4,7 @@
  * - **One session-open at a time decides the connector**, relay by relay in the order of the
  *   configuration; the other relays are then asked for the same connector (`session-links.ts`).
  * - **A failure answers the flows that wait**, is kept for `status`, and is followed by a growing
- *   pause: a second at most while somebody waits, half a minute when nobody does.
+ *   pause: a second at most while somebody waits, else half a minute. A session that ends at once is one.
  * - **A connector that does not prove itself is avoided for a minute**, whatever the relay says.
  * - **A silent tunnel takes no new flow.** Another connector is asked for; the old one serves on if it
  *   answers again, and takes new flows again only if no other was found.
@@ -37,6 +37,8 @@ import {
   moreTelling,
   newAccess,
   nextAskAt,
+  noteEnd,
+  noteGranted,
   STANDBY_MAX,
   WANTED_FOR,
 } from "./service-access.ts";
@@ -263,8 +265,7 @@ export class SessionBook {
     if (bond === undefined) return;
 
     const { access } = bond;
-    bond.state = "granted";
-    Object.assign(access, { failures: 0, failedAt: undefined, lastFailure: undefined });
+    noteGranted(bond, now);
     const [link] = bond.links.values();
     const event = { service, peer: pair.identity, session: link?.session };
     this.#outputs.push({ type: "event", event: { type: "service-granted", ...event } });
@@ -324,6 +325,7 @@ export class SessionBook {
     const { access } = bond;
     this.#endBond(bond, "NO_ERROR", reason);
     access.lastFailure = { code, reason, answer };
+    noteEnd(bond, now);
     const event = { type: "service-ended", service: access.service, code, reason } as const;
     this.#outputs.push({ type: "event", event });
     if (isUsed(bond, now) && access.bond === undefined) access.wantedUntil = after(now, WANTED_FOR);

@@ -26,18 +26,16 @@ import {
   type TunnelSilentEvent,
 } from "../leg/endpoint-port.ts";
 import type { JudgePeer } from "../leg/judge.ts";
+import { connectorPacer, PacedFrames } from "../leg/paced-frames.ts";
 import { failure } from "../leg/relay-leg.ts";
 import { movedTo, type RelayedPath } from "../leg/relayed-path.ts";
 import { CandidateExchange } from "../p2p/candidate-exchange.ts";
 import { includesService } from "../policy/grants.ts";
 import { CloseCode } from "../protocol/close-codes.ts";
-import { decodeTunnelMessage, encodeControl } from "../protocol/control-codec.ts";
-import type {
-  Candidates,
-  DecodedTunnelMessage,
-  PeerDescription,
-  TunnelMessage,
-} from "../protocol/messages.ts";
+import { decodeTunnelMessage } from "../protocol/control-codec.ts";
+import type { Candidates, DecodedTunnelMessage, PeerDescription } from "../protocol/messages.ts";
+import { proveConnector, type Refusal } from "./connector-proof.ts";
+import { TunnelCommands } from "./tunnel-commands.ts";
 import {
   type AccessFailure,
   failureOfClose,
@@ -63,12 +61,18 @@ export class TunnelBook {
   readonly #options: TunnelBookOptions;
   readonly #pairs = new Map<string, Pair>();
   readonly #byConnection = new Map<ConnectionHandle, Pair>();
-  readonly #commands: EndpointCommand[] = [];
+  readonly #commands = new TunnelCommands();
+  readonly #frames: PacedFrames;
   readonly #reports: TunnelReport[] = [];
   #pairsIssued = 0;
 
   constructor(options: TunnelBookOptions) {
     this.#options = options;
+    this.#frames = new PacedFrames({
+      pacerOf: (connection) => this.pairOf(connection)?.tunnel?.pacer,
+      take: (event, now) => this.#takeFrame(event, now),
+      exceed: (connection) => this.#exceedRate(connection),
+    });
   }
 
   get pairs(): Iterable<Pair> {
@@ -87,9 +91,10 @@ export class TunnelBook {
     const pair = known ?? newPair(this.#pairsIssued, key, peer);
     this.#pairs.set(key, pair);
     const old = pair.paths.get(relay);
-    if (old !== undefined && old.receiveId !== path.receiveId) this.#closeChannel(old.receiveId);
+    if (old !== undefined && old.receiveId !== path.receiveId)
+      this.#commands.closeChannel(old.receiveId);
     pair.paths.set(relay, path);
-    this.#openPath(pair, path);
+    this.#commands.openPath(pair, path);
     return ok(pair);
   }
 
@@ -108,14 +113,13 @@ export class TunnelBook {
     if (!this.#isLive(pair) || opened === undefined) return;
 
     pair.services.delete(service);
-    if (opened.state === "open") this.#revoke(pair, service, code);
+    if (opened.state === "open") this.#commands.revoke(pair, service, code);
     if (pair.services.size === 0) this.#end(pair, CloseCode.NO_ERROR, "no service left");
   }
 
   /** New flows of `service` go into this pair's tunnel again. */
   grantAgain(pair: Pair, service: string): void {
-    if (pair.services.get(service)?.state !== "open" || pair.tunnel === undefined) return;
-    this.#commands.push({ type: "grant", tunnel: pair.tunnel.connection, service });
+    if (pair.services.get(service)?.state === "open") this.#commands.grant(pair, service);
   }
 
   /** Returns whose tunnel it is. */
@@ -130,7 +134,7 @@ export class TunnelBook {
       if (path === undefined) continue;
       const moved = movedTo(leg, path);
       pair.paths.set(relay, moved);
-      this.#openPath(pair, moved);
+      this.#commands.openPath(pair, moved);
     }
   }
 
@@ -139,32 +143,30 @@ export class TunnelBook {
     const tunnel = pair?.tunnel;
     if (pair === undefined || tunnel === undefined || tunnel.peer !== undefined) return;
 
-    const peer = this.#options.judgeConnector(leaf);
+    const peer = proveConnector(this.#options.judgeConnector, leaf, pair);
     if (!peer.ok) {
-      const { reason, detail } = peer.error;
-      this.#refuse(pair, CloseCode.UNAUTHENTICATED, `${reason}: ${detail}`);
-      return;
-    }
-    if (peer.value.identity.uri !== pair.identity || peer.value.spki !== pair.spki) {
-      const { identity, spki } = peer.value;
-      const named = `${pair.identity} with key ${pair.spki}`;
-      this.#refuse(pair, CloseCode.FORBIDDEN, `${identity.uri} with key ${spki} is not ${named}`);
+      this.#refuse(pair, peer.error);
       return;
     }
 
+    tunnel.leaf = leaf;
     tunnel.peer = peer.value;
     tunnel.deadline = undefined;
     this.#commands.push({ type: "admit", connection });
     for (const service of [...pair.services.keys()]) this.#openService(pair, service, now);
   }
 
-  handleControl({ connection, frame }: ControlEvent, now: Instant): void {
-    const pair = this.#byConnection.get(connection);
-    if (pair === undefined) return;
+  /** Others are trusted from here on: a connector whose leaf does not pass loses its tunnel. */
+  handleIdentities(): void {
+    for (const pair of [...this.#pairs.values()]) {
+      const leaf = pair.tunnel?.leaf;
+      const peer = leaf && proveConnector(this.#options.judgeConnector, leaf, pair);
+      if (peer?.ok === false) this.#refuse(pair, peer.error);
+    }
+  }
 
-    const message = decodeTunnelMessage(frame);
-    if (message.ok) this.#handleMessage(pair, message.value, now);
-    else this.#violate(pair, `${message.error.reason}: ${message.error.detail}`);
+  handleControl(event: ControlEvent, now: Instant): void {
+    this.#frames.handleControl(event, now);
   }
 
   handleClosed(event: ClosedEvent): void {
@@ -184,12 +186,13 @@ export class TunnelBook {
   }
 
   handleTimeout(now: Instant): void {
+    this.#frames.handleTimeout(now);
     for (const pair of [...this.#pairs.values()]) {
       if (isDue(pair.tunnel?.deadline, now)) {
         this.#giveUp(pair, { ...TIMED_OUT, reason: "no handshake with the connector in time" });
       } else if (isDue(pair.silentUntil, now)) {
         for (const [service, { state }] of pair.services) {
-          if (state === "open") this.#revoke(pair, service, FLOW_UNREACHABLE);
+          if (state === "open") this.#commands.revoke(pair, service, FLOW_UNREACHABLE);
         }
         this.#giveUp(pair, { ...TIMED_OUT, reason: "no path answers" });
       } else {
@@ -199,7 +202,7 @@ export class TunnelBook {
   }
 
   pollCommand(): EndpointCommand | undefined {
-    return this.#commands.shift();
+    return this.#commands.poll();
   }
 
   pollReport(): TunnelReport | undefined {
@@ -212,14 +215,15 @@ export class TunnelBook {
       silentUntil,
       ...[...services.values()].map((opened) => opened.due),
     ]);
-    return earliest(...due.filter((at) => at !== undefined));
+    return earliest(...[...due, this.#frames.pollTimeout()].filter((at) => at !== undefined));
   }
 
   #connect(pair: Pair, now: Instant): void {
     const connection = this.#options.issueConnection();
     const exchange = new CandidateExchange(this.#options.randomHex);
     const deadline = after(now, TUNNEL_CONNECT_TIMEOUT);
-    pair.tunnel = { connection, exchange, deadline, peer: undefined, requests: 0 };
+    const pacer = connectorPacer();
+    pair.tunnel = { connection, exchange, deadline, pacer, peer: undefined, requests: 0 };
     this.#byConnection.set(connection, pair);
     this.#commands.push({ type: "connect-tunnel", connection, pair: pair.id });
   }
@@ -243,7 +247,16 @@ export class TunnelBook {
     const { features, randomHex } = this.#options;
     const { request, session } = opened;
     const nonce = randomHex(32);
-    this.#send(pair, { type: "open", request, service, session, features, nonce });
+    this.#commands.send(pair, { type: "open", request, service, session, features, nonce });
+  }
+
+  #takeFrame({ connection, frame }: ControlEvent, now: Instant): void {
+    const pair = this.#byConnection.get(connection);
+    if (pair === undefined) return;
+
+    const message = decodeTunnelMessage(frame);
+    if (message.ok) this.#handleMessage(pair, message.value, now);
+    else this.#violate(pair, `${message.error.reason}: ${message.error.detail}`);
   }
 
   #handleMessage(pair: Pair, message: DecodedTunnelMessage, now: Instant): void {
@@ -261,13 +274,13 @@ export class TunnelBook {
         this.#handleCloseService(pair, message.service, message.code);
         return;
       case "invalid-request":
-        this.#send(pair, failure(message.request, "invalid", message.name));
+        this.#commands.send(pair, failure(message.request, "invalid", message.name));
         return;
       case "unknown-request":
       case "open":
       case "spray":
       case "reauthenticate":
-        this.#send(pair, failure(message.request, "unsupported", message.type));
+        this.#commands.send(pair, failure(message.request, "unsupported", message.type));
         return;
       default:
         return;
@@ -282,7 +295,7 @@ export class TunnelBook {
     opened.state = "open";
     opened.due = undefined;
     const { connection, exchange } = pair.tunnel;
-    this.#commands.push({ type: "grant", tunnel: connection, service });
+    this.#commands.grant(pair, service);
     this.#reports.push({ type: "opened", pair, service });
     if (exchange.started) return;
 
@@ -291,7 +304,7 @@ export class TunnelBook {
     const credentials = { ufrag, password };
     // The data plane knows the credentials before the peer can use them.
     this.#commands.push({ type: "set-local-credentials", tunnel: connection, credentials });
-    this.#send(pair, candidates);
+    this.#commands.send(pair, candidates);
   }
 
   #handleFailed(pair: Pair, request: number, code: string, reason: string): void {
@@ -330,17 +343,21 @@ export class TunnelBook {
     this.drop(pair, service);
   }
 
-  #refuse(pair: Pair, code: number, reason: string): void {
+  #refuse(pair: Pair, { code, reason }: Refusal): void {
     const detail = `refused the connector: ${reason}`;
     const answer = FlowAnswer.NotAvailable;
-    // Why is for `status`: whom this agent would have taken is no business of a stranger.
     this.#closeTunnel(pair, code, "certificate does not fit this session");
     this.#lose(pair, { code: "connector-refused", reason: detail, answer });
   }
 
-  #violate(pair: Pair, reason: string): void {
-    const failed = { code: PROTOCOL_VIOLATION, reason, answer: FlowAnswer.Unreachable };
-    this.#giveUp(pair, failed, CloseCode.PROTOCOL_VIOLATION);
+  #exceedRate(connection: ConnectionHandle): void {
+    const pair = this.#byConnection.get(connection);
+    if (pair !== undefined)
+      this.#violate(pair, "too many control frames", CloseCode.LIMIT_EXCEEDED);
+  }
+
+  #violate(pair: Pair, reason: string, code: number = CloseCode.PROTOCOL_VIOLATION): void {
+    this.#giveUp(pair, { code: PROTOCOL_VIOLATION, reason, answer: FlowAnswer.Unreachable }, code);
   }
 
   #giveUp(pair: Pair, failed: AccessFailure, code: number = CloseCode.NO_ERROR): void {
@@ -358,7 +375,7 @@ export class TunnelBook {
 
   #end(pair: Pair, code: number, reason: string): void {
     this.#closeTunnel(pair, code, reason);
-    for (const { receiveId } of pair.paths.values()) this.#closeChannel(receiveId);
+    for (const { receiveId } of pair.paths.values()) this.#commands.closeChannel(receiveId);
     this.#pairs.delete(pair.key);
   }
 
@@ -366,32 +383,13 @@ export class TunnelBook {
     if (pair.tunnel === undefined) return;
     const { connection } = pair.tunnel;
     this.#forgetTunnel(pair);
-    this.#commands.push({ type: "close-connection", connection, code, reason });
+    this.#commands.close(connection, code, reason);
   }
 
   #forgetTunnel(pair: Pair): void {
     if (pair.tunnel !== undefined) this.#byConnection.delete(pair.tunnel.connection);
     pair.tunnel = undefined;
     pair.silentUntil = undefined;
-  }
-
-  #openPath({ id }: Pair, path: RelayedPath): void {
-    this.#commands.push({ type: "open-relayed-path", pair: id, ...path });
-  }
-
-  #closeChannel(channel: string): void {
-    this.#commands.push({ type: "close-channel", channel });
-  }
-
-  #revoke(pair: Pair, service: string, code: number): void {
-    if (pair.tunnel === undefined) return;
-    this.#commands.push({ type: "revoke", tunnel: pair.tunnel.connection, service, code });
-  }
-
-  #send(pair: Pair, message: TunnelMessage): void {
-    if (pair.tunnel === undefined) return;
-    const { connection } = pair.tunnel;
-    this.#commands.push({ type: "send-control", connection, frame: encodeControl(message) });
   }
 
   #isLive(pair: Pair): boolean {

@@ -10,8 +10,9 @@ import {
 } from "../leg/endpoint-port.ts";
 import type { RelayedPath } from "../leg/relayed-path.ts";
 import type { CandidateExchange } from "../p2p/candidate-exchange.ts";
-import type { ProvenPeer } from "../policy/identity.ts";
+import type { LeafInfo, ProvenPeer } from "../policy/identity.ts";
 import type { CloseCodeName } from "../protocol/close-codes.ts";
+import type { FramePacer } from "../protocol/frame-pacer.ts";
 import type { PeerDescription } from "../protocol/messages.ts";
 
 /** A handshake over two relays, with room for the retransmission of two lost flights. */
@@ -42,7 +43,11 @@ export interface AgentTunnel {
   readonly exchange: CandidateExchange;
   /** Until the handshake is done. */
   deadline: Instant | undefined;
-  /** Once the leaf was judged good. */
+  /** Of what the connector says on it. */
+  readonly pacer: FramePacer;
+  /** Once it was judged good. */
+  leaf?: LeafInfo;
+  /** Whom the leaf proves. */
   peer: ProvenPeer | undefined;
   /** Number of the latest request on this tunnel. */
   requests: number;

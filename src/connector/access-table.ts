@@ -25,9 +25,10 @@ import {
   type RandomHex,
 } from "../leg/endpoint-port.ts";
 import type { JudgePeer } from "../leg/judge.ts";
+import { agentPacer } from "../leg/paced-frames.ts";
 import { movedTo, pathOf, type RelayedPath } from "../leg/relayed-path.ts";
 import { CandidateExchange } from "../p2p/candidate-exchange.ts";
-import type { ProvenPeer } from "../policy/identity.ts";
+import type { LeafInfo, ProvenPeer } from "../policy/identity.ts";
 import { CloseCode, type CloseCodeName } from "../protocol/close-codes.ts";
 import { encodeControl } from "../protocol/control-codec.ts";
 import type { SessionOffer } from "../protocol/messages.ts";
@@ -35,13 +36,13 @@ import {
   type AgentPair,
   type ConnectorTunnel,
   hasSession,
-  mayEnter,
   NO_USAGE,
   newPair,
   pairKey,
   type Session,
   type TunnelOfPair,
 } from "./agent-pair.ts";
+import { obstacleTo, type PeerTest, proveAgent, type Refusal, refusalOf } from "./agent-proof.ts";
 import type { ConnectorEvent } from "./connector-event.ts";
 
 /** As long as a lost leg's channels stay suspended (`docs/protocol.md`, lifetimes). */
@@ -55,8 +56,6 @@ export interface AccessTableOptions {
   readonly randomHex: RandomHex;
   readonly sessionsMax: number;
 }
-
-export type PeerTest = (peer: ProvenPeer) => boolean;
 
 export class AccessTable {
   readonly #options: AccessTableOptions;
@@ -170,18 +169,20 @@ export class AccessTable {
   /** Judges a tunnel by its leaf and by the sessions of the pair whose channel it came over. */
   handleHandshake({ connection, pair: id, leaf }: HandshakeEvent, isRevoked: PeerTest): void {
     const pair = this.#byId.get(id ?? -1);
-    const identity = pair?.identity ?? "nobody";
-    const peer = this.#options.judgeAgent(leaf);
-    if (!peer.ok) {
-      const { reason, detail } = peer.error;
-      this.#refuse(connection, "UNAUTHENTICATED", identity, `${reason}: ${detail}`);
-    } else if (isRevoked(peer.value)) {
-      this.#refuse(connection, "REVOKED", peer.value.identity.uri, "its certificate is revoked");
-    } else if (pair === undefined || !mayEnter(pair, peer.value)) {
-      const reason = `no session of this channel is with key ${peer.value.spki}`;
-      this.#refuse(connection, "FORBIDDEN", peer.value.identity.uri, reason);
-    } else {
-      this.#admit(pair, connection, peer.value);
+    const peer = proveAgent(this.#options.judgeAgent, leaf, pair);
+    const refusal = peer.ok ? obstacleTo(peer.value, pair, isRevoked) : peer.error;
+    if (refusal !== undefined) this.#refuse(connection, refusal);
+    else if (peer.ok && pair !== undefined) this.#admit(pair, connection, leaf, peer.value);
+  }
+
+  /** Others are trusted from here on: a tunnel whose leaf proves somebody else, or nobody, ends. */
+  handleIdentities(): void {
+    for (const pair of this.#byTunnel.values()) {
+      const { tunnel } = pair;
+      const refusal = tunnel && refusalOf(this.#options.judgeAgent, tunnel.leaf, pair);
+      if (tunnel === undefined || refusal === undefined) continue;
+      pair.tunnel = undefined;
+      this.#refuse(tunnel.connection, refusal);
     }
   }
 
@@ -209,9 +210,9 @@ export class AccessTable {
   }
 
   /** The agent broke the protocol. */
-  violate(tunnel: TunnelOfPair, reason: string): void {
+  violate(tunnel: TunnelOfPair, reason: string, code: CloseCodeName = "PROTOCOL_VIOLATION"): void {
     this.#tellViolation(tunnel.pair, reason);
-    this.closeTunnel(tunnel, "PROTOCOL_VIOLATION", reason);
+    this.closeTunnel(tunnel, code, reason);
   }
 
   closeTunnelsWhere(matches: PeerTest, code: CloseCodeName, reason: string): void {
@@ -245,6 +246,8 @@ export class AccessTable {
   }
 
   handleTimeout(now: Instant): void {
+    if (!isDue(this.#wakeAt, now)) return;
+
     this.endWhere(({ expiresAt }) => expiresAt <= now, "the lease ran out", now);
     this.endWhere(({ confirmBy }) => isDue(confirmBy, now), "not confirmed in time", now);
     for (const pair of [...this.#pairs.values()]) {
@@ -309,22 +312,21 @@ export class AccessTable {
     this.#commands.push({ type: "open-relayed-path", pair: pair.id, ...path });
   }
 
-  #admit(pair: AgentPair, connection: ConnectionHandle, peer: ProvenPeer): void {
+  #admit(pair: AgentPair, connection: ConnectionHandle, leaf: LeafInfo, peer: ProvenPeer): void {
     const { tunnel } = pair;
     if (tunnel !== undefined) this.closeTunnel({ pair, tunnel }, "SUPERSEDED", "a later tunnel");
 
     const exchange = new CandidateExchange(this.#options.randomHex);
-    pair.tunnel = { connection, peer, granted: new Set(), exchange };
+    const pacer = agentPacer();
+    pair.tunnel = { connection, leaf, peer, granted: new Set(), exchange, pacer };
     this.#byTunnel.set(connection, pair);
     this.#commands.push({ type: "admit", connection });
     this.#events.push({ type: "tunnel-admitted", identity: pair.identity });
   }
 
-  #refuse(connection: ConnectionHandle, code: CloseCodeName, identity: string, reason: string) {
-    const told = "no session allows this tunnel";
-    this.#commands.push({
-      ...{ type: "close-connection", connection, code: CloseCode[code], reason: told },
-    });
+  #refuse(connection: ConnectionHandle, { code, identity, reason }: Refusal): void {
+    const told = { code: CloseCode[code], reason: "no session allows this tunnel" };
+    this.#commands.push({ type: "close-connection", connection, ...told });
     this.#events.push({ type: "tunnel-refused", identity, reason });
   }
 

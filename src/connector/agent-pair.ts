@@ -4,7 +4,8 @@ import type { Instant } from "../base/time.ts";
 import type { ConnectionHandle, PairId } from "../leg/endpoint-port.ts";
 import type { RelayedPath } from "../leg/relayed-path.ts";
 import type { CandidateExchange } from "../p2p/candidate-exchange.ts";
-import type { ProvenPeer } from "../policy/identity.ts";
+import type { LeafInfo, ProvenPeer } from "../policy/identity.ts";
+import type { FramePacer } from "../protocol/frame-pacer.ts";
 import type { PeerDescription } from "../protocol/messages.ts";
 
 export interface AgentPair {
@@ -44,9 +45,12 @@ export interface Usage {
 
 export interface ConnectorTunnel {
   readonly connection: ConnectionHandle;
+  readonly leaf: LeafInfo;
   readonly peer: ProvenPeer;
   readonly granted: Set<string>;
   readonly exchange: CandidateExchange;
+  /** Of what the agent says on it. */
+  readonly pacer: FramePacer;
 }
 
 /** A tunnel, and whose it is. */

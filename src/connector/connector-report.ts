@@ -1,15 +1,26 @@
-/** What the connector tells, as log lines, audit lines and counters. */
-import type { Clock } from "../base/time.ts";
+/**
+ * What the connector tells, as log lines, audit lines and counters.
+ *
+ * An access that is allowed is an audit line each. A tunnel that is denied the same again and again is
+ * one, and another with the sum after {@link DENIAL_SUM_AFTER}, so that nobody fills the trail.
+ */
+import { type Clock, type Duration, seconds } from "../base/time.ts";
 import { ClientReport } from "../observability/client-report.ts";
 import type { Logger } from "../observability/logger.ts";
 import type { RoleFigures } from "../observability/metric-definitions.ts";
+import { counted, Repeats } from "../observability/repeats.ts";
 import type { EndpointEvent, FlowEvent } from "../transport/endpoint.ts";
 import type { BackendEvent } from "./backend-watch.ts";
 import type { ConnectorEvent } from "./connector-event.ts";
 
+export const DENIAL_SUM_AFTER: Duration = seconds(60);
+
 export class ConnectorReport {
   readonly #logger: Logger;
   readonly #client: ClientReport;
+  /** By identity. */
+  readonly #denials: Repeats;
+  readonly #limits: Repeats;
   #refusedSessions = 0;
   #tcpFlows = 0;
   #tcpErrors = 0;
@@ -17,6 +28,8 @@ export class ConnectorReport {
   constructor(logger: Logger, clock: Pick<Clock, "now">) {
     this.#logger = logger;
     this.#client = new ClientReport(logger, clock);
+    this.#denials = new Repeats(clock, DENIAL_SUM_AFTER);
+    this.#limits = new Repeats(clock);
   }
 
   get counters() {
@@ -49,12 +62,9 @@ export class ConnectorReport {
       case "registration-failed":
         this.#noteRegistration(event);
         return;
-      case "access": {
-        const { type: _, ...fields } = event;
-        if (event.decision === "deny") this.#refusedSessions++;
-        this.#logger.audit(fields);
+      case "access":
+        this.#noteAccess(event);
         return;
-      }
       case "offer-refused": {
         const { type: _, ...fields } = event;
         this.#refusedSessions++;
@@ -72,6 +82,7 @@ export class ConnectorReport {
         return;
       }
       case "tunnel-admitted":
+        this.#denials.forget(event.identity);
         this.#logger.info("tunnel up", { identity: event.identity });
         return;
       case "tunnel-refused":
@@ -81,7 +92,7 @@ export class ConnectorReport {
         this.#client.noteTunnelViolation(event.identity, event.reason);
         return;
       case "revocations-left-out":
-        this.#logger.warn("limit reached", { reason: "revocations", count: event.count });
+        this.#noteLeftOut(event.count);
         return;
       default:
         this.#client.noteLeg(event);
@@ -125,6 +136,26 @@ export class ConnectorReport {
     }
   }
 
+  /** What follows an access that was allowed is news again. */
+  #noteAccess({ type: _, ...fields }: AccessEvent): void {
+    const { identity, service, decision, rule } = fields;
+    if (decision === "allow") {
+      this.#denials.forget(identity);
+      this.#logger.audit(fields);
+      return;
+    }
+
+    this.#refusedSessions++;
+    const times = this.#denials.note(identity, `${rule} ${service}`);
+    if (times !== undefined) this.#logger.audit({ ...fields, ...counted(times) });
+  }
+
+  #noteLeftOut(count: number): void {
+    const reason = "revocations";
+    if (this.#limits.note("limit", reason) === undefined) return;
+    this.#logger.warn("limit reached", { reason, count });
+  }
+
   #noteFlow(event: FlowEvent): void {
     const { kind, change, count } = event;
     if (kind === "tcp" && change === "opened") this.#tcpFlows += count;
@@ -133,6 +164,7 @@ export class ConnectorReport {
   }
 }
 
+type AccessEvent = Extract<ConnectorEvent, { readonly type: "access" }>;
 type RegistrationEvent = Extract<
   ConnectorEvent,
   { readonly type: "registered" | `registration-${string}` }

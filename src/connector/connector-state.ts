@@ -53,7 +53,7 @@ export class ConnectorState implements StateMachine<ConnectorInput, ConnectorOut
   readonly #legs: RelayLegs<ConnectorRelaySlot>;
   readonly #access: AccessTable;
   readonly #tunnels: TunnelControl;
-  readonly #revocations = new RevocationList();
+  readonly #revocations: RevocationList;
   readonly #outputs: ConnectorOutput[] = [];
   #outputsLeft = OUTPUTS_PER_STEP_MAX;
   #now: Instant;
@@ -73,12 +73,24 @@ export class ConnectorState implements StateMachine<ConnectorInput, ConnectorOut
     this.#services = byName(options.services);
     this.#now = now;
     this.#access = new AccessTable(options);
-    this.#tunnels = new TunnelControl(this.#access, options.randomHex, FEATURES);
+    this.#revocations = new RevocationList(options.relays.length);
+    this.#tunnels = new TunnelControl(this.#access, {
+      randomHex: options.randomHex,
+      features: FEATURES,
+      services: () => this.#services,
+    });
   }
 
   /** For `status` and metrics: a view that changes with the machine, not a copy. */
   get view(): ConnectorView {
-    return { relays: this.#legs.slots, access: this.#access };
+    const revocations = this.#revocations;
+    return {
+      relays: this.#legs.slots,
+      access: this.#access,
+      get revocations() {
+        return revocations.all;
+      },
+    };
   }
 
   handleInput(input: ConnectorInput, now: Instant): void {
@@ -90,12 +102,16 @@ export class ConnectorState implements StateMachine<ConnectorInput, ConnectorOut
       case "services":
         this.#setServices(input.services, now);
         break;
+      case "identities":
+        this.#access.handleIdentities();
+        this.#legs.handleIdentities(now);
+        break;
       case "handshake":
         if (input.kind === "leg") this.#legs.handleHandshake(input);
         else this.#access.handleHandshake(input, (peer) => this.#revocations.hasLeaf(peer));
         break;
       case "control":
-        this.#tunnels.handleControl(input, this.#services, now);
+        this.#tunnels.handleControl(input, now);
         this.#legs.handleControl(input, now);
         break;
       case "closed":
@@ -119,6 +135,7 @@ export class ConnectorState implements StateMachine<ConnectorInput, ConnectorOut
       if (isDue(registerAt, now)) this.#register(index, now);
     }
     this.#access.handleTimeout(now);
+    this.#tunnels.handleTimeout(now);
     for (let next = this.#reports[0]; next && next.at <= now; next = this.#reports[0]) {
       this.#reports.shift();
       this.#report(next.session);
@@ -137,8 +154,8 @@ export class ConnectorState implements StateMachine<ConnectorInput, ConnectorOut
   pollTimeout(): Instant | undefined {
     if (this.#outputs.length > 0) return this.#now;
     const registrations = this.#legs.slots.map(({ registerAt }) => registerAt);
-    const parts = [this.#legs.pollTimeout(), this.#access.pollTimeout(), this.#reports[0]?.at];
-    const due = [...registrations, ...parts];
+    const parts = [this.#legs, this.#access, this.#tunnels].map((part) => part.pollTimeout());
+    const due = [...registrations, ...parts, this.#reports[0]?.at];
     return earliest(...due.filter((at) => at !== undefined));
   }
 
@@ -334,7 +351,7 @@ export class ConnectorState implements StateMachine<ConnectorInput, ConnectorOut
       now,
     );
     this.#access.closeTunnelsWhere(isRevoked, "REVOKED", "the certificate is revoked");
-    this.#outputs.push({ type: "revocations", revocations: this.#revocations.all });
+    this.#outputs.push({ type: "revocations" });
     const { leftOut } = this.#revocations;
     if (leftOut > 0) this.#emit({ type: "revocations-left-out", count: leftOut });
   }

@@ -34,6 +34,8 @@ export type ConnectorInput =
   | { readonly type: "start" }
   /** The services that are provided from here on. */
   | { readonly type: "services"; readonly services: readonly RegisteredService[] }
+  /** The judges have changed: whoever is connected is judged again. */
+  | { readonly type: "identities" }
   | HandshakeEvent
   | ControlEvent
   | ClosedEvent
@@ -48,13 +50,15 @@ export type ConnectorOutput =
       readonly connection: ConnectionHandle;
       readonly attempt: number;
     }
-  /** All keys and certificates that handshakes are refused for. */
-  | { readonly type: "revocations"; readonly revocations: readonly Revocation[] }
+  /** There are other revocations to refuse handshakes for: {@link ConnectorView.revocations}. */
+  | { readonly type: "revocations" }
   | { readonly type: "event"; readonly event: ConnectorEvent };
 
 export interface ConnectorView {
   readonly relays: readonly Readonly<ConnectorRelaySlot>[];
   readonly access: Pick<AccessTable, "sessions" | "pairOf">;
+  /** All keys and certificates that handshakes are refused for; a copy. */
+  readonly revocations: readonly Revocation[];
 }
 
 export interface ConnectorRelaySlot extends RelaySlot {

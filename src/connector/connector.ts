@@ -30,7 +30,6 @@ import { type ConnectorConfig, servicesOf } from "./connector-config.ts";
 import { ConnectorReport } from "./connector-report.ts";
 import { ConnectorState } from "./connector-state.ts";
 import type { ConnectorInput, ConnectorOutput } from "./connector-values.ts";
-import type { Revocation } from "./revocation-list.ts";
 import { takesConnections } from "./tcp-probe.ts";
 
 export interface ConnectorDependencies {
@@ -108,7 +107,7 @@ class Connector implements RunningConnector {
   #config: ConnectorConfig;
   #tls: LoadedTls;
   #identities: IdentityConfig;
-  #revocations: readonly Revocation[] = [];
+  #tlsIsStale = false;
   #stopped = false;
 
   constructor(config: ConnectorConfig, deps: ConnectorDependencies, prepared: Prepared) {
@@ -209,6 +208,7 @@ class Connector implements RunningConnector {
     this.#tls = tls;
     this.#identities = identities;
     this.#setTls();
+    this.#driver.handleInput({ type: "identities" });
     if (servicesChanged) {
       this.#backends.setServices(servicesOf(config));
       this.#driver.handleInput({ type: "services", services: registered(config) });
@@ -261,8 +261,7 @@ class Connector implements RunningConnector {
         this.#endpoint.dial(output.connection, this.#relays[output.relay] ?? "", output.attempt);
         return;
       case "revocations":
-        this.#revocations = output.revocations;
-        this.#setTls();
+        this.#scheduleTls();
         return;
       case "event":
         this.#report.note(output.event);
@@ -270,8 +269,19 @@ class Connector implements RunningConnector {
     }
   }
 
+  /** Once for all revocations that came together. */
+  #scheduleTls(): void {
+    if (this.#tlsIsStale) return;
+
+    this.#tlsIsStale = true;
+    queueMicrotask(() => {
+      if (this.#tlsIsStale && !this.#stopped) this.#setTls();
+    });
+  }
+
   #setTls(): void {
-    const revoked = this.#revocations;
+    this.#tlsIsStale = false;
+    const { revocations: revoked } = this.#state.view;
     this.#endpoint.send({ type: "set-tls", ...this.#tls.material, revoked });
   }
 }

@@ -1,12 +1,14 @@
 /**
  * Keys and certificates that a relay revoked: applied once, kept for the life of the process.
  *
- * Bounded: beyond the maximum the oldest is forgotten, and said so. A relay tells at each
- * registration what is beyond the sequence that was seen, and everything after its restart.
+ * - **Bounded**: beyond its share a relay's oldest entry is forgotten, and said so.
+ * - **Each relay's entries are its own**: one that invents revocations forgets its own and nobody
+ *   else's. A relay tells at each registration what is beyond the sequence that was seen, and
+ *   everything after its restart, so what is forgotten here would not come again.
  */
 import type { Revoked } from "../protocol/messages.ts";
 
-/** Two megabytes of entries; an authority that revokes more is better replaced. */
+/** Of all relays: two megabytes of entries; an authority that revokes more is better replaced. */
 export const REVOCATIONS_MAX = 16_384;
 
 export type Revocation =
@@ -22,13 +24,19 @@ interface Leaf {
 }
 
 export class RevocationList {
-  readonly #revoked = new Map<string, Revocation>();
+  /** What each relay has told, the oldest first. */
+  readonly #byRelay: readonly Map<string, Revocation>[];
   /** The highest sequence applied, by the relay's number. */
   readonly #seen = new Map<number, number>();
   #leftOut = 0;
 
+  constructor(relays: number) {
+    this.#byRelay = Array.from({ length: relays }, () => new Map<string, Revocation>());
+  }
+
+  /** Each once. */
   get all(): readonly Revocation[] {
-    return [...this.#revoked.values()];
+    return [...new Map(this.#byRelay.flatMap((told) => [...told])).values()];
   }
 
   /** How many were forgotten because there are too many. */
@@ -49,26 +57,34 @@ export class RevocationList {
   add(relay: number, { sequence, ...name }: RevokedName): boolean {
     if (sequence !== undefined) this.#seen.set(relay, Math.max(sequence, this.seen(relay)));
     const revocation = parse(name);
-    if (revocation === undefined) return false;
+    const told = this.#byRelay[relay];
+    if (revocation === undefined || told === undefined) return false;
 
     const key = keyOf(revocation);
-    if (this.#revoked.has(key)) return false;
-
-    this.#revoked.set(key, revocation);
-    const [oldest] = this.#revoked.keys();
-    if (this.#revoked.size > REVOCATIONS_MAX && oldest !== undefined) {
-      this.#revoked.delete(oldest);
-      this.#leftOut += 1;
+    const isNew = !this.#has(key);
+    told.set(key, revocation);
+    const [oldest] = told.keys();
+    if (told.size > this.#share && oldest !== undefined) {
+      told.delete(oldest);
+      if (!this.#has(oldest)) this.#leftOut += 1;
     }
-    return true;
+    return isNew;
   }
 
   hasKey(spkiSha256: string): boolean {
-    return this.#revoked.has(keyOf({ type: "spki", spkiSha256 }));
+    return this.#has(keyOf({ type: "spki", spkiSha256 }));
   }
 
   hasLeaf({ spki, issuer, serial }: Leaf): boolean {
-    return this.hasKey(spki) || this.#revoked.has(keyOf({ type: "certificate", issuer, serial }));
+    return this.hasKey(spki) || this.#has(keyOf({ type: "certificate", issuer, serial }));
+  }
+
+  get #share(): number {
+    return Math.floor(REVOCATIONS_MAX / this.#byRelay.length);
+  }
+
+  #has(key: string): boolean {
+    return this.#byRelay.some((told) => told.has(key));
   }
 }
 

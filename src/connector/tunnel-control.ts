@@ -1,11 +1,17 @@
 /**
- * What an admitted agent says on its tunnel's stream 0.
+ * What an admitted agent says on its tunnel's stream 0, as fast as agents may say it.
  *
  * Every refusal of `open` is `not-available` with the same words: a service that does not exist, one
  * that the certificate does not grant and one without a session look alike.
  */
 import type { Instant } from "../base/time.ts";
-import type { ControlEvent, EndpointCommand, RandomHex } from "../leg/endpoint-port.ts";
+import type {
+  ConnectionHandle,
+  ControlEvent,
+  EndpointCommand,
+  RandomHex,
+} from "../leg/endpoint-port.ts";
+import { PacedFrames } from "../leg/paced-frames.ts";
 import { failure } from "../leg/relay-leg.ts";
 import { includesService } from "../policy/grants.ts";
 import { decodeTunnelMessage, encodeControl } from "../protocol/control-codec.ts";
@@ -22,44 +28,72 @@ import type { AccessRule, ConnectorEvent } from "./connector-event.ts";
 
 type Services = ReadonlyMap<string, RegisteredService>;
 
+export interface TunnelControlOptions {
+  readonly randomHex: RandomHex;
+  readonly features: readonly string[];
+  /** What is provided here. */
+  readonly services: () => Services;
+}
+
 export class TunnelControl {
   readonly #access: AccessTable;
   readonly #randomHex: RandomHex;
   readonly #features: readonly string[];
+  readonly #services: () => Services;
+  readonly #frames: PacedFrames;
   readonly #events: ConnectorEvent[] = [];
 
-  constructor(access: AccessTable, randomHex: RandomHex, features: readonly string[]) {
+  constructor(access: AccessTable, options: TunnelControlOptions) {
     this.#access = access;
-    this.#randomHex = randomHex;
-    this.#features = features;
+    this.#randomHex = options.randomHex;
+    this.#features = options.features;
+    this.#services = options.services;
+    this.#frames = new PacedFrames({
+      pacerOf: (connection) => access.pairOf(connection)?.tunnel.pacer,
+      take: (event, now) => this.#takeFrame(event, now),
+      exceed: (connection) => this.#exceedRate(connection),
+    });
   }
 
-  handleControl({ connection, frame }: ControlEvent, services: Services, now: Instant): void {
-    const tunnel = this.#access.pairOf(connection);
-    if (tunnel === undefined) return;
+  handleControl(event: ControlEvent, now: Instant): void {
+    this.#frames.handleControl(event, now);
+  }
 
-    const message = decodeTunnelMessage(frame);
-    if (message.ok) {
-      this.#handleMessage(tunnel, message.value, services, now);
-    } else {
-      const { reason, detail } = message.error;
-      this.#access.violate(tunnel, `${reason}: ${detail}`);
-    }
+  handleTimeout(now: Instant): void {
+    this.#frames.handleTimeout(now);
+  }
+
+  pollTimeout(): Instant | undefined {
+    return this.#frames.pollTimeout();
   }
 
   pollEvent(): ConnectorEvent | undefined {
     return this.#events.shift();
   }
 
-  #handleMessage(
-    tunnel: TunnelOfPair,
-    message: DecodedTunnelMessage,
-    services: Services,
-    now: Instant,
-  ): void {
+  #takeFrame({ connection, frame }: ControlEvent, now: Instant): void {
+    const tunnel = this.#access.pairOf(connection);
+    if (tunnel === undefined) return;
+
+    const message = decodeTunnelMessage(frame);
+    if (message.ok) {
+      this.#handleMessage(tunnel, message.value, now);
+    } else {
+      const { reason, detail } = message.error;
+      this.#access.violate(tunnel, `${reason}: ${detail}`);
+    }
+  }
+
+  #exceedRate(connection: ConnectionHandle): void {
+    const tunnel = this.#access.pairOf(connection);
+    if (tunnel === undefined) return;
+    this.#access.violate(tunnel, "too many control frames", "LIMIT_EXCEEDED");
+  }
+
+  #handleMessage(tunnel: TunnelOfPair, message: DecodedTunnelMessage, now: Instant): void {
     switch (message.type) {
       case "open":
-        this.#handleOpen(tunnel, message, services);
+        this.#handleOpen(tunnel, message);
         return;
       case "candidates":
         this.#handleCandidates(tunnel, message, now);
@@ -80,8 +114,8 @@ export class TunnelControl {
     }
   }
 
-  #handleOpen(tunnel: TunnelOfPair, { request, service }: Open, services: Services): void {
-    const offered = services.get(service);
+  #handleOpen(tunnel: TunnelOfPair, { request, service }: Open): void {
+    const offered = this.#services().get(service);
     const missing = whatIsMissing(tunnel, service, offered);
     this.#audit(tunnel, service, missing);
     if (missing !== undefined || offered === undefined) {

@@ -17,6 +17,7 @@
  */
 import { assert } from "../base/assert.ts";
 import { after, type Duration, earliest, type Instant, seconds } from "../base/time.ts";
+import type { LeafInfo } from "../policy/identity.ts";
 import { CloseCode } from "../protocol/close-codes.ts";
 import { decodeLegMessage, encodeControl } from "../protocol/control-codec.ts";
 import type {
@@ -131,6 +132,7 @@ export class RelayLeg {
     }
 
     attempt.state = "greeting";
+    attempt.leaf = leaf;
     this.#command({ type: "admit", connection });
     const { instance, features, software, randomHex } = this.#options;
     const nonce = randomHex(32);
@@ -187,6 +189,21 @@ export class RelayLeg {
     return this.#requests;
   }
 
+  /** Other relays are trusted from here on: one whose leaf does not pass loses its leg. */
+  handleIdentities(now: Instant): void {
+    for (const { connection, leaf } of [this.#attempt, this.#ready].filter(
+      (it) => it !== undefined,
+    )) {
+      const relay = leaf && this.#options.judgeRelay(leaf);
+      if (relay === undefined || relay.ok) continue;
+
+      const reason = `${relay.error.reason}: ${relay.error.detail}`;
+      this.#close(connection, CloseCode.UNAUTHENTICATED, "certificate does not fit this relay");
+      if (this.#attempt?.connection === connection) this.#failAttempt(reason, true);
+      else this.#lose(reason, now);
+    }
+  }
+
   /** Gives the leg up although it answers: what came over it does not add up. */
   reconnect(reason: string, now: Instant): void {
     if (this.#ready === undefined) return;
@@ -237,12 +254,12 @@ export class RelayLeg {
 
     const old = this.#ready;
     this.#voidRequests("the leg was superseded");
-    this.#ready = { connection: attempt.connection, since: now, retryAt: this.#dialAt ?? now };
+    const { connection, leaf } = attempt;
+    this.#ready = { connection, leaf, since: now, retryAt: this.#dialAt ?? now };
     this.#attempt = undefined;
     this.#dialAt = undefined;
     const newEpoch = this.#epoch !== undefined && this.#epoch !== message.epoch;
     this.#epoch = message.epoch;
-    const { connection } = attempt;
     this.#outputs.push({ type: "ready", connection, welcome: message, newEpoch });
     // After `ready`: the owner re-opens its paths over the successor before the old leg ends.
     if (old !== undefined) this.#close(old.connection, CloseCode.SUPERSEDED, "a later leg");
@@ -331,6 +348,7 @@ type WithoutNumber<Message> = Message extends unknown ? Omit<Message, "request">
 
 interface ReadyLeg {
   readonly connection: ConnectionHandle;
+  readonly leaf: LeafInfo | undefined;
   readonly since: Instant;
   /** When the attempt after the one that led to this leg would have been due. */
   readonly retryAt: Instant;
@@ -340,6 +358,8 @@ interface Attempt {
   readonly connection: ConnectionHandle;
   readonly number: number;
   state: "dialling" | "greeting";
+  /** Once it was judged good. */
+  leaf?: LeafInfo;
 }
 
 function hello(fields: Omit<Hello, "type">): Hello {

@@ -106,6 +106,11 @@ export class RelayLegs<Slot extends RelaySlot> {
     this.#legOf(event)?.handleLegSilent(event, now);
   }
 
+  /** The judges have changed. */
+  handleIdentities(now: Instant): void {
+    for (const { leg } of this.slots) leg.handleIdentities(now);
+  }
+
   handleTimeout(now: Instant): void {
     for (const { leg } of this.slots) leg.handleTimeout(now);
   }

@@ -7,7 +7,7 @@
 import type { Clock } from "../base/time.ts";
 import type { LogFields } from "./log-events.ts";
 import type { Logger } from "./logger.ts";
-import { Repeats } from "./repeats.ts";
+import { counted, Repeats } from "./repeats.ts";
 
 /** The part of a leg's news that is reported. */
 type LegNews =
@@ -144,8 +144,4 @@ export class ClientReport {
     if (times === undefined) this.#logger.debug("protocol violation again", fields);
     else this.#logger.warn("protocol violation", { ...fields, ...counted(times) });
   }
-}
-
-function counted(times: number): { readonly count?: number } {
-  return times === 1 ? {} : { count: times };
 }

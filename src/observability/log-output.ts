@@ -1,8 +1,10 @@
 /**
  * Where log lines leave the process: a bounded queue in front of a descriptor.
  *
- * - **It never blocks the caller and never grows past {@link BACKLOG_BYTES_MAX}.** Bun's own stream
- *   for standard output does neither keep count of what waits nor tell when it has left.
+ * - **It never blocks the caller and never grows past its maxima.** Bun's own stream for standard
+ *   output does neither keep count of what waits nor tell when it has left.
+ * - **A flood of ordinary lines drops no audit line**: those have {@link AUDIT_BYTES_MAX} of room above
+ *   what ordinary lines may fill.
  * - **Order is kept, and one write is under way at a time**, so a line is never torn by the next.
  * - **A reader that went away is final**: lines are dropped from then on, the process goes on.
  * - **A full disk is not**: what cannot be written is dropped, and the next lines are tried again.
@@ -12,8 +14,8 @@ import { write } from "node:fs";
 import { type Duration, ms } from "../base/time.ts";
 
 export interface LogOutput {
-  /** Takes a line, with its line feed, or drops it. */
-  write(line: string): void;
+  /** Takes a line, with its line feed, or drops it: an ordinary one long before one of the audit trail. */
+  write(line: string, kind?: LineKind): void;
   /** Lines that never left. */
   readonly dropped: number;
   /** Hears how many lines were dropped since it last did, once lines leave again. */
@@ -21,6 +23,8 @@ export interface LogOutput {
   /** Resolves when everything taken has left, or {@link FLUSH_WAIT} later. */
   flush(): Promise<void>;
 }
+
+export type LineKind = "ordinary" | "audit";
 
 /** Writes some of `bytes` and says how many, as `write(2)` does. */
 export type WriteSome = (
@@ -30,6 +34,8 @@ export type WriteSome = (
 
 /** Octets waiting for a slow reader: some thousand lines, nothing beside the rest of a process. */
 export const BACKLOG_BYTES_MAX = 1_048_576;
+/** Octets of audit lines that may wait when ordinary lines have filled theirs. */
+export const AUDIT_BYTES_MAX = 1_048_576;
 
 /** Octets that are left for saying how many lines were dropped. */
 const REPORT_BYTES = 1024;
@@ -74,9 +80,10 @@ export class QueuedOutput implements LogOutput {
     return this.#dropped;
   }
 
-  write(line: string): void {
+  write(line: string, kind: LineKind = "ordinary"): void {
     const bytes = Buffer.from(line);
-    if (this.#isBroken || this.#waitingBytes + bytes.length > BACKLOG_BYTES_MAX) {
+    const room = kind === "audit" ? BACKLOG_BYTES_MAX + AUDIT_BYTES_MAX : BACKLOG_BYTES_MAX;
+    if (this.#isBroken || this.#waitingBytes + bytes.length > room) {
       this.#countDropped(bytes);
       return;
     }

@@ -4,14 +4,14 @@
  * - **Logging never blocks and never grows.** A reader that stops reading costs log lines, which
  *   are counted and reported, and nothing else.
  * - **A message belongs to one level**, the one of `log-events.ts`; the compiler checks it.
- * - **An audit line is never filtered by level.**
+ * - **An audit line is never filtered by level**, and is among the last to be dropped.
  *
  * Worker transports of pino do not survive bundling into one file, so formatting happens here.
  */
 import { type Logger as Pino, pino } from "pino";
 import { prettyFactory } from "pino-pretty";
 import type { Level, LogFields, LogMessage, MessageAt } from "./log-events.ts";
-import type { LogOutput } from "./log-output.ts";
+import type { LineKind, LogOutput } from "./log-output.ts";
 
 export interface Logger {
   trace(message: MessageAt<"trace">, fields?: LogFields): void;
@@ -45,16 +45,18 @@ export interface LoggerOptions {
 
 export function createLogger({ level, role, output, pretty }: LoggerOptions): Logger {
   const format = pretty ? prettyLines() : (line: string) => line;
-  const main: Pino = pino(
-    {
-      level,
-      base: { role },
-      timestamp: () => `,"time":"${new Date().toISOString()}"`,
-      formatters: { level: (label) => ({ level: label }) },
-    },
-    { write: (line: string) => output.write(format(line)) },
-  );
-  const audit = main.child({ audit: true }, { level: "trace" });
+  const open = (kind: LineKind, least: Level | "silent", base: object): Pino =>
+    pino(
+      {
+        level: least,
+        base,
+        timestamp: () => `,"time":"${new Date().toISOString()}"`,
+        formatters: { level: (label) => ({ level: label }) },
+      },
+      { write: (line: string) => output.write(format(line), kind) },
+    );
+  const main = open("ordinary", level, { role });
+  const audit = open("audit", "trace", { role, audit: true });
   output.onResumed = (count) => main.warn({ count }, "log lines dropped" satisfies LogMessage);
 
   return {

@@ -2,7 +2,7 @@
  * What was said before: a reason that stays the same is one line, and a sum now and then.
  *
  * Whoever redials every two seconds fails every two seconds for the same reason. The log says so once,
- * and after {@link SUM_AFTER} how often it happened since.
+ * and after a while, {@link SUM_AFTER} by default, how often it happened since.
  */
 import { type Clock, type Duration, type Instant, seconds } from "../base/time.ts";
 
@@ -19,10 +19,12 @@ interface Said {
 
 export class Repeats {
   readonly #clock: Pick<Clock, "now">;
+  readonly #sumAfter: Duration;
   readonly #said = new Map<string, Said>();
 
-  constructor(clock: Pick<Clock, "now">) {
+  constructor(clock: Pick<Clock, "now">, sumAfter: Duration = SUM_AFTER) {
     this.#clock = clock;
+    this.#sumAfter = sumAfter;
   }
 
   /** Returns how often it happened since it was last said, or `undefined` while that is enough. */
@@ -36,7 +38,7 @@ export class Repeats {
     }
 
     said.unsaid += 1;
-    if (now - said.at < SUM_AFTER) return undefined;
+    if (now - said.at < this.#sumAfter) return undefined;
     const count = said.unsaid;
     Object.assign(said, { at: now, unsaid: 0 });
     return count;
@@ -52,4 +54,9 @@ export class Repeats {
     if (this.#said.size >= REASONS_MAX && oldest !== undefined) this.#said.delete(oldest);
     this.#said.set(key, said);
   }
+}
+
+/** Returns the field that says how often something happened, if it was more than once. */
+export function counted(times: number): { readonly count?: number } {
+  return times === 1 ? {} : { count: times };
 }

@@ -21,6 +21,7 @@ import type {
   Oddity,
   TunnelMessage,
 } from "./messages.ts";
+import { plainText } from "./plain-text.ts";
 import { TUNNEL_SCHEMAS } from "./tunnel-messages.ts";
 
 /** @param bytesMax is smaller before a connection is admitted. */
@@ -145,8 +146,9 @@ function describe(name: string, error: z.ZodError): string {
   return clip(`${name}.${issue?.path.map(String).join(".") ?? ""}: ${issue?.message ?? ""}`);
 }
 
+/** What a peer sent, fit for a line of a log, of `status` or of a terminal. */
 function clip(text: string): string {
-  return text.slice(0, DETAIL_CHARS_MAX);
+  return plainText(text.slice(0, DETAIL_CHARS_MAX));
 }
 
 const DETAIL_CHARS_MAX = 160;

@@ -2,7 +2,7 @@
  * Why octets from a peer were refused.
  *
  * `reason` is a closed set so that each can be counted; `detail` is for the log line only and holds
- * no more than a line of what the peer sent.
+ * no more than a line of what the peer sent, as plain text.
  */
 export interface DecodeError {
   readonly reason: DecodeErrorReason;

@@ -8,6 +8,7 @@
  */
 import { err, ok, type Result } from "../base/result.ts";
 import type { DecodeError } from "./errors.ts";
+import { plainText } from "./plain-text.ts";
 
 export function scanJson(text: string, depthMax: number): Result<undefined, DecodeError> {
   const open: Level[] = [];
@@ -17,7 +18,8 @@ export function scanJson(text: string, depthMax: number): Result<undefined, Deco
       case QUOTE: {
         const end = endOfString(text, at);
         if (level?.keyNext === true && !takeKey(level, text.slice(at, end + 1))) {
-          return err({ reason: "duplicate-key", detail: text.slice(at, at + DETAIL_CHARS_MAX) });
+          const detail = plainText(text.slice(at, at + DETAIL_CHARS_MAX));
+          return err({ reason: "duplicate-key", detail });
         }
         at = end;
         break;

@@ -10,10 +10,10 @@
 import { after, type Instant, seconds } from "../base/time.ts";
 import { judgeLeaf, type ProvenPeer } from "../policy/identity.ts";
 import type { CloseCodeName } from "../protocol/close-codes.ts";
+import { FramePacer } from "../protocol/frame-pacer.ts";
 import { CONNECTOR_FRAMES_FACTOR } from "../protocol/limits.ts";
 import type { Hello } from "../protocol/messages.ts";
 import type { ChannelTable } from "./channel-table.ts";
-import { FramePacer } from "./frame-pacer.ts";
 import type { Offers } from "./offers.ts";
 import type { Leg, Peer, PeerTable } from "./peer-table.ts";
 import type { Registration } from "./registration.ts";
@@ -75,6 +75,7 @@ export class Admission {
       expiresAt,
       proven,
       pacer: new FramePacer(this.frameRate(proven)),
+      revocationsTold: undefined,
       peer: undefined,
       helloDeadline: undefined,
       frameDeadline: undefined,
@@ -106,7 +107,7 @@ export class Admission {
       remote: leg.remote,
     });
     this.#sendWelcome(leg);
-    if (peer.proven.identity.role === "agent") this.#parts.lists.begin(peer);
+    if (peer.proven.identity.role === "agent") this.#parts.lists.begin(peer, now);
     if (known !== undefined) this.#resume(peer, now);
   }
 
@@ -144,20 +145,20 @@ export class Admission {
 
   /** Ends whoever the revocation names. */
   handleRevoked(name: Revocation, now: Instant): void {
-    const isMeant = ({ spki, issuer, serial }: ProvenPeer) =>
+    const isMeant = ({ proven: { spki, issuer, serial } }: Leg | Peer) =>
       name.spki === undefined
         ? issuer === name.issuer && serial === name.serial
         : spki === name.spki;
     this.#endAll(isMeant, "REVOKED", "the certificate is revoked", now);
   }
 
-  /** Judges every certificate again by the configuration in force. */
+  /** Judges every certificate again by the configuration in force, those of lost peers too. */
   handleIdentities(now: Instant): void {
-    for (const leg of this.#parts.peers.legs.values()) {
-      const judged = judgeLeaf(leg.leaf, EXPECTATION, this.#context.identities);
-      const isSame = judged.ok && judged.value.identity.uri === leg.proven.identity.uri;
-      if (!isSame) this.#endLeg(leg, "UNAUTHENTICATED", "the certificate proves nobody", now);
-    }
+    const isMeant = ({ leaf, proven }: Leg | Peer) => {
+      const judged = judgeLeaf(leaf, EXPECTATION, this.#context.identities);
+      return !judged.ok || judged.value.identity.uri !== proven.identity.uri;
+    };
+    this.#endAll(isMeant, "UNAUTHENTICATED", "the certificate proves nobody", now);
   }
 
   frameRate({ identity }: ProvenPeer): { readonly perSecond: number; readonly burst: number } {
@@ -208,6 +209,7 @@ export class Admission {
     peer.lostDeadline = undefined;
     peer.leg = leg;
     peer.attempt = attempt;
+    peer.leaf = leg.leaf;
     peer.proven = leg.proven;
     peer.expiresAt = leg.expiresAt;
     peer.remote = leg.remote;
@@ -252,16 +254,16 @@ export class Admission {
   }
 
   #endAll(
-    isMeant: (proven: ProvenPeer) => boolean,
+    isMeant: (who: Leg | Peer) => boolean,
     code: CloseCodeName,
     reason: string,
     now: Instant,
   ): void {
     for (const leg of [...this.#parts.peers.legs.values()]) {
-      if (isMeant(leg.proven)) this.#endLeg(leg, code, reason, now);
+      if (isMeant(leg)) this.#endLeg(leg, code, reason, now);
     }
     for (const peer of [...this.#parts.peers.peers.values()]) {
-      if (isMeant(peer.proven)) this.#endPeer(peer, code, reason, now);
+      if (isMeant(peer)) this.#endPeer(peer, code, reason, now);
     }
   }
 

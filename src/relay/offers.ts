@@ -4,6 +4,8 @@
  * - **An offer waits for 1 s.** A connector that left one unanswered gets no other until it answers
  *   a PING, and its late answer is closed: the session went elsewhere. Until it says something again
  *   it is the last to be asked: a PING is answered by its data plane, an offer by the rest of it.
+ * - **No identity fills a connector's queue**: whoever has too many unanswered offers there has to
+ *   wait for the answers, however many instances it runs and however it words its requests.
  * - **A replaced leg voids what was asked on it**, and it is asked again; a lost leg fails it.
  *
  * Whoever makes an offer hears of its end exactly once, through `settle`.
@@ -24,6 +26,13 @@ export const OFFER_WAIT = seconds(1);
 export const PING_WAIT = seconds(2);
 /** Given-up offers of one connector whose late answers are recognised. */
 export const LATE_OFFERS_MAX = 256;
+/**
+ * Unanswered offers of one connector: with up to 430 octets each they stay below the 1 MiB of unsent
+ * control frames that a connection holds.
+ */
+export const OFFERS_PER_CONNECTOR_MAX = 2048;
+/** Of those, offers for one identity of agents: a fleet that starts at once asks again for the rest. */
+export const OFFERS_PER_IDENTITY_MAX = 128;
 
 export interface OfferTerms {
   readonly session: string;
@@ -56,6 +65,12 @@ export class Offers {
     this.#sessions = sessions;
   }
 
+  /** Whether a new opening of this agent may be offered to the connector. */
+  hasRoom(connector: Peer, agent: Peer): boolean {
+    const ofIdentity = connector.offersByIdentity.get(agent.proven.identity.uri) ?? 0;
+    return connector.offers.size < OFFERS_PER_CONNECTOR_MAX && ofIdentity < OFFERS_PER_IDENTITY_MAX;
+  }
+
   make(terms: OfferTerms, now: Instant): void {
     const { connector, agent, channel, session, service } = terms;
     const request = connector.nextRequest;
@@ -70,6 +85,7 @@ export class Offers {
       }),
     };
     connector.offers.set(request, offer);
+    countOffer(terms, 1);
     this.#context.send(connector, {
       type: "session-offer",
       request,
@@ -155,6 +171,7 @@ export class Offers {
     if (offer === undefined) return undefined;
 
     connector.offers.delete(request);
+    countOffer(offer.terms, -1);
     this.#context.timers.cancel(offer.deadline);
     return offer;
   }
@@ -207,4 +224,11 @@ export class Offers {
 /** Says who a peer is, to the other peer of a session. */
 export function describePeer({ proven, instance, remote }: Peer): PeerDescription {
   return { identity: proven.identity.uri, spki: proven.spki, instance, observed: remote };
+}
+
+function countOffer({ connector, agent }: OfferTerms, by: 1 | -1): void {
+  const { uri } = agent.proven.identity;
+  const count = (connector.offersByIdentity.get(uri) ?? 0) + by;
+  if (count === 0) connector.offersByIdentity.delete(uri);
+  else connector.offersByIdentity.set(uri, count);
 }

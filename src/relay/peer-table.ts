@@ -7,8 +7,8 @@
 import type { Deadline } from "../base/deadlines.ts";
 import type { Instant } from "../base/time.ts";
 import type { LeafInfo, ProvenPeer } from "../policy/identity.ts";
+import type { FramePacer } from "../protocol/frame-pacer.ts";
 import type { Channel } from "./channel-table.ts";
-import type { FramePacer } from "./frame-pacer.ts";
 import type { Offer } from "./offers.ts";
 import type { ConnectionHandle } from "./relay-values.ts";
 import type { Opening } from "./session-openings.ts";
@@ -23,6 +23,8 @@ export interface Leg {
   proven: ProvenPeer;
   /** Least round-trip time until its latest frame. */
   rttUs: number | undefined;
+  /** Of a connector: the number of the last revocation told; `undefined` until it registers. */
+  revocationsTold: number | undefined;
   /** Set by `hello`. */
   peer: Peer | undefined;
   /** Until `hello`, and while frames wait. */
@@ -33,6 +35,8 @@ export interface Leg {
 export interface Peer {
   readonly key: string;
   readonly instance: string;
+  /** The certificate of its latest leg, and what that proves. */
+  leaf: LeafInfo;
   proven: ProvenPeer;
   expiresAt: Instant;
   /** The address of its latest leg. */
@@ -53,6 +57,8 @@ export interface Peer {
   readonly channels: Map<string, Channel>;
   /** Of a connector: offers that it has not answered, by request. */
   readonly offers: Map<number, Offer>;
+  /** How many of them are for agents of one identity; none is not in it. */
+  readonly offersByIdentity: Map<string, number>;
   /** Of a connector: sessions whose offers were given up, by request. */
   readonly lateOffers: Map<number, string>;
   /** Of an agent: openings under way. */
@@ -65,6 +71,10 @@ export interface ServiceListState {
   generation: number;
   /** Name → ports, as text. */
   readonly told: Map<string, string>;
+  /** What that takes in messages. */
+  bytes: number;
+  /** While something is left out: when to look again whether there is room for it. */
+  checkAt: Instant | undefined;
   /** How many changes of the registry the agent has seen. */
   cursor: number;
 }
@@ -108,10 +118,11 @@ export class PeerTable {
   }
 
   addPeer(leg: Leg, instance: string, attempt: number): Peer {
-    const { proven, expiresAt, remote } = leg;
+    const { leaf, proven, expiresAt, remote } = leg;
     const peer: Peer = {
       key: peerKey(proven.identity.uri, instance),
       instance,
+      leaf,
       proven,
       expiresAt,
       remote,
@@ -125,6 +136,7 @@ export class PeerTable {
       sessions: new Set(),
       channels: new Map(),
       offers: new Map(),
+      offersByIdentity: new Map(),
       lateOffers: new Map(),
       openings: new Map(),
       list: undefined,

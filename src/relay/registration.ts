@@ -17,7 +17,7 @@ import type { Register, RegisteredService } from "../protocol/messages.ts";
 import type { Leg, Peer, PeerTable } from "./peer-table.ts";
 import type { Registry } from "./registry.ts";
 import type { RelayContext } from "./relay-context.ts";
-import type { Revocation } from "./relay-values.ts";
+import type { Rejection, Revocation } from "./relay-values.ts";
 import type { RevocationLog } from "./revocation-log.ts";
 import type { ServiceLists } from "./service-lists.ts";
 import type { SessionOpenings } from "./session-openings.ts";
@@ -35,11 +35,6 @@ interface Parts {
   readonly revocations: RevocationLog;
 }
 
-interface Rejection {
-  readonly name: string;
-  readonly code: FailureCode;
-}
-
 export class Registration {
   readonly #context: RelayContext;
   readonly #parts: Parts;
@@ -53,7 +48,7 @@ export class Registration {
     const { accepted, rejected } = this.#judge(connector, message.services);
     connector.registeredAt ??= now;
     const close = this.#judgeSessions(connector, message, now);
-    const revoked = this.#parts.revocations.after(message.revocationsSeen);
+    const revoked = this.#untold(leg, message.revocationsSeen);
     const answer = {
       type: "register-ok",
       request: message.request,
@@ -91,25 +86,27 @@ export class Registration {
     this.#parts.lists.handlePolicy(now);
   }
 
+  /** Returns the revocations that the connector has not seen and was not told on this leg. */
+  #untold(leg: Leg, seen: number): readonly Revocation[] {
+    const { revocations } = this.#parts;
+    const told = leg.revocationsTold ?? 0;
+    leg.revocationsTold = revocations.latest;
+    return revocations.after(seen, told);
+  }
+
   #judge(connector: Peer, services: readonly RegisteredService[]) {
     const accepted: RegisteredService[] = [];
     const rejected: Rejection[] = [];
     const seen = new Set<string>();
-    const identity = connector.proven.identity.uri;
     for (const service of services) {
       const code = this.#rejection(connector, service.name, seen, accepted.length);
       seen.add(service.name);
-      if (code === undefined) {
-        accepted.push(service);
-      } else {
-        rejected.push({ name: service.name, code });
-        this.#context.event({
-          type: "registration-rejected",
-          identity,
-          service: service.name,
-          code,
-        });
-      }
+      if (code === undefined) accepted.push(service);
+      else rejected.push({ name: service.name, code });
+    }
+    if (rejected.length > 0) {
+      const identity = connector.proven.identity.uri;
+      this.#context.event({ type: "registration-rejected", identity, rejected });
     }
     return { accepted, rejected };
   }
@@ -140,11 +137,10 @@ export class Registration {
     const before = new Set(registry.servicesOf(connector.key).map(({ name }) => name));
     const changed = registry.set(connector.key, services);
     const identity = connector.proven.identity.uri;
-    for (const { name: service } of services) {
-      if (!before.delete(service)) this.#context.event({ type: "registered", identity, service });
-    }
-    for (const service of before) {
-      this.#context.event({ type: "withdrawn", identity, service });
+    const added = services.map(({ name }) => name).filter((name) => !before.delete(name));
+    if (added.length > 0) this.#context.event({ type: "registered", identity, services: added });
+    if (before.size > 0) {
+      this.#context.event({ type: "withdrawn", identity, services: [...before] });
     }
     for (const session of [...connector.sessions]) {
       if (before.has(session.service)) sessions.end(session, "NO_ERROR", reason);

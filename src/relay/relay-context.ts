@@ -64,7 +64,8 @@ export class RelayContext {
     if (peer.leg !== undefined) this.sendOn(peer.leg, message);
   }
 
-  sendOn({ connection }: Leg, message: LegMessage): void {
+  sendOn({ connection, proven, pacer }: Leg, message: LegMessage): void {
+    if (proven.identity.role === "connector" && ANSWERED.has(message.type)) pacer.addCredit();
     this.outputs.push({ type: "send", connection, message });
   }
 
@@ -77,6 +78,9 @@ export class RelayContext {
     this.outputs.push({ type: "close-connection", connection, code, reason });
   }
 }
+
+/** What a connector answers with one frame, as often as agents make the relay send it. */
+const ANSWERED: ReadonlySet<LegMessage["type"]> = new Set(["session-offer", "session-close"]);
 
 /** One text for each code, so that no text tells apart what the code does not. */
 const FAILURE_REASONS: Readonly<Record<FailureCode, string>> = {

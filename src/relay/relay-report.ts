@@ -106,18 +106,22 @@ export class RelayReport {
   }
 
   #noteRegistration(event: RegistrationEvent): void {
-    const { type, ...fields } = event;
-    switch (type) {
+    const { identity } = event;
+    switch (event.type) {
       case "registered":
-        this.#registrations++;
-        this.#logger.info("service registered", fields);
+        this.#registrations += event.services.length;
+        this.#logger.info("service registered", { identity, ...namesOf(event.services) });
         break;
-      case "registration-rejected":
-        this.#rejections++;
-        this.#logger.warn("service registration rejected", fields);
+      case "registration-rejected": {
+        const { rejected } = event;
+        const names = namesOf(rejected.map(({ name }) => name));
+        const code = [...new Set(rejected.map((it) => it.code))].join(", ");
+        this.#rejections += rejected.length;
+        this.#logger.warn("service registration rejected", { identity, ...names, code });
         break;
+      }
       case "withdrawn":
-        this.#logger.info("service withdrawn", fields);
+        this.#logger.info("service withdrawn", { identity, ...namesOf(event.services) });
         break;
     }
   }
@@ -154,6 +158,13 @@ export class RelayReport {
         break;
     }
   }
+}
+
+/** Names of services in one log line; the count tells whether there are more. */
+export const NAMES_PER_LINE_MAX = 16;
+
+function namesOf(services: readonly string[]) {
+  return { service: services.slice(0, NAMES_PER_LINE_MAX).join(", "), count: services.length };
 }
 
 type EventOf<Type extends RelayEvent["type"]> = Extract<RelayEvent, { readonly type: Type }>;

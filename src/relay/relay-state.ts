@@ -340,6 +340,10 @@ export class RelayState implements StateMachine<RelayInput, RelayOutput> {
     for (const peer of this.#peers.peers.values()) {
       if (peer.proven.identity.role !== "connector") continue;
       this.#context.send(peer, { type: "revoked", ...revocation });
+      // Before it registers it is not known what it has seen.
+      if (peer.leg?.revocationsTold !== undefined) {
+        peer.leg.revocationsTold = revocation.sequence;
+      }
     }
     this.#admission.handleRevoked(revocation, now);
   }

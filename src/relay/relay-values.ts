@@ -122,14 +122,17 @@ export type RelayEvent =
       readonly detail: string;
     }
   | { readonly type: "frame-rate-exceeded"; readonly identity: string }
-  | { readonly type: "registered"; readonly identity: string; readonly service: string }
+  /** Of one registration: what it added, what it took away, what of it was refused. */
+  | {
+      readonly type: "registered" | "withdrawn";
+      readonly identity: string;
+      readonly services: readonly string[];
+    }
   | {
       readonly type: "registration-rejected";
       readonly identity: string;
-      readonly service: string;
-      readonly code: FailureCode;
+      readonly rejected: readonly Rejection[];
     }
-  | { readonly type: "withdrawn"; readonly identity: string; readonly service: string }
   /** For the audit, whichever way it went. */
   | {
       readonly type: "decided";
@@ -171,6 +174,12 @@ export type RelayEvent =
     }
   | { readonly type: "offer-unanswered"; readonly identity: string }
   | { readonly type: "limit-reached"; readonly identity: string; readonly limit: string };
+
+/** A service that a connector may not provide, or not so. */
+export interface Rejection {
+  readonly name: string;
+  readonly code: FailureCode;
+}
 
 export interface RelaySettings {
   /** "host:port" under which clients know this relay. */

@@ -17,11 +17,16 @@ export class RevocationLog {
     for (const entry of this.#entries) this.#index(entry);
   }
 
+  /** The number of the last one; 0 when there is none. */
+  get latest(): number {
+    return this.#entries.at(-1)?.sequence ?? 0;
+  }
+
   /** Adds a revocation, or returns `undefined` for one that is there. */
   add(name: RevokedName): Revocation | undefined {
     if (this.covers(name)) return undefined;
 
-    const sequence = (this.#entries.at(-1)?.sequence ?? 0) + 1;
+    const sequence = this.latest + 1;
     const revocation = spelled<Revocation>({ sequence, ...name });
     this.#entries.push(revocation);
     this.#index(revocation);
@@ -41,10 +46,13 @@ export class RevocationLog {
     );
   }
 
-  /** Returns what happened after `seen`: everything, if `seen` is not from this log. */
-  after(seen: number): readonly Revocation[] {
-    const latest = this.#entries.at(-1)?.sequence ?? 0;
-    return seen > latest ? this.#entries : this.#entries.filter(({ sequence }) => sequence > seen);
+  /**
+   * Returns what happened after `seen`: everything, if `seen` is not from this log; and in any case
+   * nothing up to `told`, which is.
+   */
+  after(seen: number, told = 0): readonly Revocation[] {
+    const known = seen > this.latest ? told : Math.max(seen, told);
+    return known === this.latest ? [] : this.#entries.filter(({ sequence }) => sequence > known);
   }
 
   #index({ spki, issuer, serial }: Revocation): void {

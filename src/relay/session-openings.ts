@@ -4,7 +4,8 @@
  * - **What is denied and what does not exist look the same**: one code, one text, at a multiple of
  *   5 ms after the question.
  * - **Opening what exists is idempotent**: it renews the lease and repeats the answer.
- * - **A connector that does not take the offer is passed over**, twice in the same request.
+ * - **A connector that does not take the offer is passed over**, twice in the same request; so is one
+ *   that has too many offers to answer.
  * - **A named connector is waited for**: after a restart of the relay it may be seconds behind.
  */
 import type { Deadline } from "../base/deadlines.ts";
@@ -163,11 +164,15 @@ export class SessionOpenings {
   /** Offers to the next connector, waits for the named one, or gives up with `code`. */
   #proceed(opening: Opening, code: FailureCode, now: Instant): void {
     const { agent, message, tried } = opening;
-    const connector = tried.size < OFFERS_PER_OPENING_MAX ? this.#choose(opening) : undefined;
+    const left = tried.size < OFFERS_PER_OPENING_MAX ? this.#candidates(opening) : [];
+    const free = left.filter((peer) => this.#parts.offers.hasRoom(peer, agent));
+    const connector = this.#choose(opening, free);
     if (connector !== undefined) {
       const channel = this.#parts.channels.reserve(agent, connector, message.channelId);
       if (channel === undefined) this.#refuse(opening, "limit-exceeded", now);
       else this.#offer(opening, connector, channel, now);
+    } else if (left.length > 0) {
+      this.#refuse(opening, "limit-exceeded", now);
     } else if (message.connector !== undefined && tried.size === 0) {
       this.#waiting.add(opening);
       const at = after(now, CONNECTOR_WAIT);
@@ -297,14 +302,12 @@ export class SessionOpenings {
           !avoid.includes(peer.instance) &&
           (!isTaken || agent.channels.has(peer.key)) &&
           (named === undefined || named === peer.instance) &&
-          this.#parts.sessions.isAllowed({ agent, connector: peer, service }) &&
-          peer.offers.size < OFFERS_PER_CONNECTOR_MAX,
+          this.#parts.sessions.isAllowed({ agent, connector: peer, service }),
       );
   }
 
   /** One that the agent has a channel with needs no other tunnel; else by weight; mute ones last. */
-  #choose(opening: Opening): Peer | undefined {
-    const all = this.#candidates(opening);
+  #choose(opening: Opening, all: readonly Peer[]): Peer | undefined {
     const speaking = all.filter(({ isMute }) => !isMute);
     const candidates = speaking.length > 0 ? speaking : all;
     const near = candidates.find(({ key }) => opening.agent.channels.has(key));
@@ -372,6 +375,3 @@ export class SessionOpenings {
     opening.deadline = undefined;
   }
 }
-
-/** Unanswered offers of one connector: what its rate of answers could settle in a second, tenfold. */
-const OFFERS_PER_CONNECTOR_MAX = 8192;

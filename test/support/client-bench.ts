@@ -30,6 +30,9 @@ export const TRUST: IdentityConfig = {
   identities: new Map(),
 };
 
+/** What a reload may leave of {@link TRUST}. */
+export const NO_TRUST: IdentityConfig = { ...TRUST, trustDomains: ["other.example"] };
+
 type ClientOutput = AgentOutput | ConnectorOutput;
 type ClientInput = HandshakeEvent | ControlEvent | ClosedEvent;
 
@@ -117,10 +120,10 @@ export class ClientBench<
 export const START: Instant = instant(0);
 
 /** Relays "r1.example", "r2.example" …, all with a certificate for relay.example. */
-export function relays(count = 1): ConfiguredRelay[] {
+export function relays(count = 1, trust: () => IdentityConfig = () => TRUST): ConfiguredRelay[] {
   return Array.from({ length: count }, (_, index) => ({
     name: `r${index + 1}.example:4433`,
-    judge: relayJudge("relay.example", () => TRUST),
+    judge: relayJudge("relay.example", trust),
   }));
 }
 
@@ -182,7 +185,7 @@ export function tunnelMessages(
     .flatMap((it) => (it.ok ? [it.value as TunnelMessage] : []));
 }
 
-function welcomeMessage(epoch: string): LegMessage {
+export function welcomeMessage(epoch: string = EPOCH): LegMessage {
   return {
     type: "welcome",
     relay: "relay.example:4433",

@@ -132,6 +132,20 @@ describe("the agent as a process", () => {
     expect(endpoint.closed).toEqual({ code: CloseCode.SHUTTING_DOWN, reason: "SIGTERM" });
   });
 
+  test("a reload that trusts fewer ends the leg with a relay of another domain", async () => {
+    const { endpoint, agent, config } = await start();
+    list(endpoint, ["echo"]);
+    const ends = () => endpoint.commands.filter(({ type }) => type === "close-connection");
+
+    agent.reload(config);
+    const before = ends();
+    agent.reload({ ...config, trustDomains: [] });
+
+    expect(before).toEqual([]);
+    expect(ends()).toMatchObject([{ code: CloseCode.UNAUTHENTICATED }]);
+    await agent.stop("done");
+  });
+
   test("a reload changes listeners, or nothing at all", async () => {
     const { endpoint, agent, config } = await start();
     agent.reload({ ...config, forward: ["9090=web:80"] });

@@ -1,7 +1,7 @@
 /** An agent machine with everything around it fed by hand: relays, a connector, the data plane. */
 import { type AgentInput, type AgentOutput, AgentState } from "../../../src/agent/agent-state.ts";
 import { connectorJudge } from "../../../src/leg/judge.ts";
-import type { LeafInfo } from "../../../src/policy/identity.ts";
+import type { IdentityConfig, LeafInfo } from "../../../src/policy/identity.ts";
 import type { LegMessage, SessionOpenOk, TunnelMessage } from "../../../src/protocol/messages.ts";
 import {
   ClientBench,
@@ -29,15 +29,23 @@ export function connectorLeaf(changes: Partial<LeafInfo> = {}): LeafInfo {
   });
 }
 
+interface AgentBenchOptions {
+  readonly relays?: number;
+  readonly warm?: readonly string[];
+  readonly sessionsMax?: number;
+  readonly relayTrust?: () => IdentityConfig;
+  readonly connectorTrust?: () => IdentityConfig;
+}
+
 export class AgentBench extends ClientBench<AgentInput, AgentOutput, AgentState> {
-  constructor(options: { relays?: number; warm?: readonly string[]; sessionsMax?: number } = {}) {
+  constructor(options: AgentBenchOptions = {}) {
     super(
       new AgentState(
         {
           ...sources(0x10_00_01),
           instance: "a".repeat(32),
-          relays: relays(options.relays),
-          judgeConnector: connectorJudge(() => TRUST),
+          relays: relays(options.relays, options.relayTrust),
+          judgeConnector: connectorJudge(options.connectorTrust ?? (() => TRUST)),
           servicesMax: 4096,
           sessionsMax: options.sessionsMax ?? 256,
           warm: options.warm ?? [],

@@ -2,7 +2,7 @@
 import { ConnectorState } from "../../../src/connector/connector-state.ts";
 import type { ConnectorInput, ConnectorOutput } from "../../../src/connector/connector-values.ts";
 import { agentJudge } from "../../../src/leg/judge.ts";
-import type { LeafInfo } from "../../../src/policy/identity.ts";
+import type { IdentityConfig, LeafInfo } from "../../../src/policy/identity.ts";
 import type {
   Register,
   RegisterOk,
@@ -38,7 +38,9 @@ export const SERVICES = ["echo", "web"].map((name) => ({
 export class ConnectorBench extends ClientBench<ConnectorInput, ConnectorOutput, ConnectorState> {
   #requests = 0;
 
-  constructor(options: { relays?: number; sessionsMax?: number } = {}) {
+  constructor(
+    options: { relays?: number; sessionsMax?: number; agentTrust?: () => IdentityConfig } = {},
+  ) {
     super(
       new ConnectorState(
         {
@@ -46,7 +48,7 @@ export class ConnectorBench extends ClientBench<ConnectorInput, ConnectorOutput,
           instance: "c".repeat(32),
           relays: relays(options.relays),
           services: SERVICES,
-          judgeAgent: agentJudge(() => TRUST),
+          judgeAgent: agentJudge(options.agentTrust ?? (() => TRUST)),
           sessionsMax: options.sessionsMax ?? 65_536,
         },
         START,

@@ -3,12 +3,15 @@ import { describe, expect, test } from "bun:test";
 import { CloseCode } from "../../../src/protocol/close-codes.ts";
 import {
   commands,
+  events,
   legMessages,
+  NO_TRUST,
   OTHER_EPOCH,
   SPKI,
+  TRUST,
   tunnelMessages,
 } from "../../support/client-bench.ts";
-import { agent, ConnectorBench } from "./bench.ts";
+import { ALICE, agent, ConnectorBench } from "./bench.ts";
 
 describe("the end of a session", () => {
   test("an order cuts the flows in the same step and is reported with their figures", () => {
@@ -89,6 +92,27 @@ describe("the end of a session", () => {
 
     expect(commands(connector.advance(9999), "revoke")).toEqual([]);
     expect(commands(connector.advance(1), "revoke")).toHaveLength(1);
+  });
+
+  test("while no deadline has come nobody looks for one among the sessions", () => {
+    const connector = new ConnectorBench({ relays: 2 }).ready().served();
+    let looks = 0;
+    for (const session of connector.state.view.access.sessions) {
+      const { expiresAt } = session;
+      Object.defineProperty(session, "expiresAt", {
+        get() {
+          looks += 1;
+          return expiresAt;
+        },
+      });
+    }
+
+    // The second relay is dialled again and again.
+    const dials = connector.advance(60_000).filter(({ type }) => type === "dial");
+
+    expect([dials.length > 10, looks]).toEqual([true, 0]);
+    connector.advance(3_600_000);
+    expect(looks).toBeGreaterThan(0);
   });
 
   test("a lost leg ends nothing", () => {
@@ -184,9 +208,8 @@ describe("a revocation", () => {
 
     expect(commands(caused, "revoke")).toHaveLength(1);
     expect(commands(caused, "close-connection")).toMatchObject([{ code: CloseCode.REVOKED }]);
-    expect(caused).toContainEqual({
-      ...{ type: "revocations", revocations: [{ type: "spki", spkiSha256: SPKI }] },
-    });
+    expect(caused).toContainEqual({ type: "revocations" });
+    expect(connector.state.view.revocations).toEqual([{ type: "spki", spkiSha256: SPKI }]);
     expect(legMessages(connector.offer(), connector.leg())).toMatchObject([{ code: "refused" }]);
   });
 
@@ -238,6 +261,44 @@ describe("a revocation", () => {
     expect(commands(caused, "close-connection")).toMatchObject([{ code: CloseCode.REVOKED }]);
   });
 });
+
+describe("a reload that trusts fewer", () => {
+  test("ends the tunnels of those who prove nobody by it, and tells", () => {
+    let trust = TRUST;
+    const connector = new ConnectorBench({ agentTrust: () => trust }).ready().served();
+
+    expect(connector.feed({ type: "identities" })).toEqual([]);
+    trust = NO_TRUST;
+    const caused = connector.feed({ type: "identities" });
+
+    expect(commands(caused, "close-connection")).toMatchObject([
+      { connection: 1001, code: CloseCode.UNAUTHENTICATED },
+    ]);
+    expect(events(caused)).toMatchObject([{ type: "tunnel-refused", identity: ALICE }]);
+    expect(connector.open()).toEqual([]);
+  });
+
+  test("ends the tunnel of a key that is somebody else by it", () => {
+    const named = (name: string) => ({ ...TRUST, identities: new Map([[SPKI, identity(name)]]) });
+    let trust = named("alice");
+    const connector = new ConnectorBench({ agentTrust: () => trust }).ready();
+    connector.offer();
+    connector.tunnel({ uris: [] });
+    expect(commands(connector.open(), "grant")).toHaveLength(1);
+
+    trust = named("bob");
+    const caused = connector.feed({ type: "identities" });
+
+    expect(commands(caused, "close-connection")).toMatchObject([
+      { code: CloseCode.UNAUTHENTICATED },
+    ]);
+  });
+});
+
+function identity(name: string) {
+  const uri = `ztna://example/agent/${name}`;
+  return { uri, trustDomain: "example", role: "agent", name } as const;
+}
 
 const THREE = { count: 3, bytesUp: 0, bytesDown: 0 };
 

@@ -7,7 +7,10 @@ import { seconds } from "../../../src/base/time.ts";
 import { startConnector } from "../../../src/connector/connector.ts";
 import { connectorConfigSchema } from "../../../src/connector/connector-config.ts";
 import { CloseCode } from "../../../src/protocol/close-codes.ts";
-import type { Command } from "../../../src/transport/endpoint.ts";
+import { encodeControl } from "../../../src/protocol/control-codec.ts";
+import type { LegMessage } from "../../../src/protocol/messages.ts";
+import type { Command, EndpointEvent } from "../../../src/transport/endpoint.ts";
+import { relayLeaf, welcomeMessage } from "../../support/client-bench.ts";
 import { writeCertificates } from "../../support/issued-certificates.ts";
 import { MemoryEndpoint } from "../../support/memory-endpoint.ts";
 import { MemoryLogger } from "../../support/memory-logger.ts";
@@ -142,6 +145,33 @@ describe("the connector as a process", () => {
     expect(latest).toMatchObject({ services: [{ name: "game" }] });
   });
 
+  test("revocations that come together reach the data plane together", async () => {
+    const { endpoint } = await start({ trustDomains: ["example"] });
+    welcome(endpoint);
+    const before = endpoint.commands.length;
+
+    const keys = ["1", "2", "3"].map((digit) => digit.repeat(64));
+    endpoint.emit(...keys.map((spki) => fromRelay(endpoint, { type: "revoked", spki })));
+    await turn();
+
+    const revoked = keys.map((spkiSha256) => ({ type: "spki", spkiSha256 }));
+    const caused = endpoint.commands.slice(before).filter(({ type }) => type === "set-tls");
+    expect(caused).toMatchObject([{ revoked }]);
+  });
+
+  test("a reload that trusts fewer ends the leg with a relay of another domain", async () => {
+    const { endpoint, connector, config } = await start({ trustDomains: ["example"] });
+    welcome(endpoint);
+    const ends = () => endpoint.commands.filter(({ type }) => type === "close-connection");
+
+    connector.reload(config);
+    const before = ends();
+    connector.reload({ ...config, trustDomains: [] });
+
+    expect(before).toEqual([]);
+    expect(ends()).toMatchObject([{ code: CloseCode.UNAUTHENTICATED }]);
+  });
+
   test("says why it is not ready, and counts", async () => {
     const { connector } = await start();
 
@@ -177,6 +207,19 @@ async function start(
   const [endpoint] = opened;
   if (endpoint === undefined) throw new Error("no endpoint");
   return { connector, endpoint, clock, logger, config };
+}
+
+/** Greets the connector as its relay. */
+function welcome(endpoint: MemoryEndpoint): void {
+  const leaf = relayLeaf({ ipAddresses: ["192.0.2.1"] });
+  const leg = { type: "handshake", kind: "leg", accepted: false, chain: [] } as const;
+  endpoint.emit({ ...leg, connection: find(endpoint, "connect-leg")?.connection ?? -1, leaf });
+  endpoint.emit(fromRelay(endpoint, welcomeMessage()));
+}
+
+function fromRelay(endpoint: MemoryEndpoint, message: LegMessage): EndpointEvent {
+  const connection = find(endpoint, "connect-leg")?.connection ?? -1;
+  return { type: "control", connection, frame: encodeControl(message) };
 }
 
 function find<Type extends Command["type"]>({ commands }: MemoryEndpoint, type: Type) {

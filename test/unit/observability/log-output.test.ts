@@ -3,6 +3,7 @@ import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import {
+  AUDIT_BYTES_MAX,
   BACKLOG_BYTES_MAX,
   logToDescriptor,
   QueuedOutput,
@@ -45,6 +46,23 @@ describe("log output", () => {
 
     expect([atTheMaximum, onePast, output.dropped]).toEqual([0, 1, 1]);
     expect(output.waitingBytes).toBe(BACKLOG_BYTES_MAX);
+  });
+
+  test("takes audit lines when ordinary ones have filled their room, up to a maximum of their own", () => {
+    const { output, writes, finish } = newOutput();
+    output.write(`${"x".repeat(BACKLOG_BYTES_MAX - 1)}\n`);
+    output.write("y\n");
+
+    output.write(`${"a".repeat(AUDIT_BYTES_MAX - 1)}\n`, "audit");
+    const atTheMaximum = output.dropped;
+    output.write("b\n", "audit");
+    finish();
+    // What waits is of the audit trail and fills the ordinary room.
+    output.write("z\n");
+
+    expect([atTheMaximum, output.dropped]).toEqual([1, 3]);
+    expect(writes[1]?.slice(0, 2)).toBe("aa");
+    expect(output.waitingBytes).toBe(AUDIT_BYTES_MAX);
   });
 
   test("octets count, not letters", () => {

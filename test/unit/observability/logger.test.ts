@@ -39,6 +39,16 @@ describe("logger", () => {
     expect(lines()).toMatchObject([{ audit: true, decision: "deny", rule: "default" }]);
   });
 
+  test("an audit line is marked as one for the output, and no other line is", () => {
+    const { log, kinds } = newLogger();
+
+    log.info("leg up");
+    log.audit({ identity: "ztna://a/agent/x", service: "s", decision: "deny", rule: "default" });
+    log.warn("leg lost");
+
+    expect(kinds).toEqual(["ordinary", "audit", "ordinary"]);
+  });
+
   test("says how many lines were dropped when lines leave again", () => {
     const { log, lines, drop, resume } = newLogger();
 
@@ -71,9 +81,11 @@ describe("logger", () => {
 function newLogger(options: Partial<LoggerOptions> = {}) {
   let text = "";
   let dropped = 0;
+  const kinds: unknown[] = [];
   const output: LogOutput = {
-    write: (line) => {
+    write: (line, kind) => {
       text += line;
+      kinds.push(kind);
     },
     get dropped() {
       return dropped;
@@ -83,7 +95,7 @@ function newLogger(options: Partial<LoggerOptions> = {}) {
   };
   const log = createLogger({ level: "info", role: "relay", output, pretty: false, ...options });
   return {
-    log,
+    ...{ log, kinds },
     text: () => text,
     drop: (count: number) => {
       dropped += count;

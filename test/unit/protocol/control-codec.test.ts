@@ -68,6 +68,19 @@ describe("a control frame", () => {
     expect(decodeLegMessage(bytes(body))).toMatchObject({ ok: false, error: { reason } });
   });
 
+  test.each([
+    { name: "text that is not JSON", body: "\u001b[2J" },
+    { name: "a list", body: '["\u009b2J","\u202e"]' },
+    { name: "a key twice", body: '{"\u001b]0;x\u0007":1,"\u001b]0;x\u0007":1}' },
+    { name: "a type of a later version", body: '{"type":"\\u001b[2J"}' },
+    { name: "a character cut in two", body: `["${"x".repeat(157)}\u{1f600}"]` },
+  ])("never reaches a terminal as more than plain text: $name", ({ body }) => {
+    const decoded = decodeLegMessage(bytes(body));
+
+    expect(JSON.stringify(decoded)).toContain("\u{fffd}");
+    expect(JSON.stringify(decoded)).not.toMatch(/[\p{Cc}\p{Cf}\p{Cs}]|\\u/u);
+  });
+
   test("may be nested 8 deep", () => {
     const body = `{"type":"later","a":${"[".repeat(7)}${"]".repeat(7)}}`;
 

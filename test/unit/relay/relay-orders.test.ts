@@ -1,7 +1,7 @@
 /** What an operator orders, and the bounds that hold for everybody. */
 import { describe, expect, test } from "bun:test";
 import { after, ms } from "../../../src/base/time.ts";
-import { agentLeaf, connectorLeaf, RelayBench } from "../../support/relay-bench.ts";
+import { agentLeaf, connectorLeaf, leaf, RelayBench } from "../../support/relay-bench.ts";
 
 const ALICE = agentLeaf("alice", ["echo"]);
 const HOME = "198.51.100.7:40000";
@@ -124,6 +124,32 @@ describe("a configuration that changes", () => {
 
     expect([agent.closeCode, connector.closeCode]).toEqual(["UNAUTHENTICATED", "UNAUTHENTICATED"]);
     expect(bench.state.figures).toMatchObject({ legs: 0, sessions: 0, services: 0 });
+  });
+
+  test.each(["agent", "connector"] as const)("ends what a lost %s had as well", (lost) => {
+    const bench = new RelayBench();
+    const trust = (...trustDomains: string[]) => {
+      const identities = { trustDomains, spiffe: new Map(), identities: new Map() };
+      bench.feed({ type: "configure", policy: { rules: [], default: "allow" }, identities });
+    };
+    trust("corp.example", "other.example");
+    const domainOf = (role: string) => (role === lost ? "other.example" : "corp.example");
+    const [agent, connector] = ["agent", "connector"].map((role) =>
+      bench.join(leaf(`ztna://${domainOf(role)}/${role}/x`, [`${role}.echo.ztna`])),
+    );
+    if (agent === undefined || connector === undefined) throw new Error("two legs");
+    connector.register(["echo"]);
+    agent.open("echo");
+    connector.accept();
+    const { session } = agent.last("session-open-ok");
+    const [leaver, stayer] = lost === "agent" ? [agent, connector] : [connector, agent];
+    leaver.close("lost");
+
+    trust("corp.example");
+
+    expect(stayer.closeCode).toBeUndefined();
+    expect(stayer.last("session-close")).toMatchObject({ session, code: "UNAUTHENTICATED" });
+    expect(bench.state.figures).toMatchObject({ legs: 1, sessions: 0, channels: 0 });
   });
 });
 

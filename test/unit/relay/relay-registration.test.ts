@@ -134,6 +134,57 @@ describe("the registration of a connector", () => {
     expect(encodeControl(answer).length).toBeLessThanOrEqual(CONTROL_FRAME_BYTES_MAX);
   });
 
+  test("tells a revocation once on a leg, however often it is sent", () => {
+    const revocations = Array.from({ length: 103 }, (_, index) => ({
+      sequence: index + 1,
+      spki: index.toString(16).padStart(64, "0"),
+    }));
+    const bench = new RelayBench({ revocations });
+    const connector = bench.join(connectorLeaf("one", []));
+    bench.feed({ type: "revoke", name: { spki: "ab".repeat(32) } });
+    const early = connector.got("revoked").length;
+
+    register(connector, []);
+    bench.feed({ type: "revoke", name: { spki: "cd".repeat(32) } });
+    const told = connector.got("revoked").length;
+    register(connector, []);
+    register(connector, [], [], 999);
+
+    const answers = connector.got("register-ok").map(({ revoked }) => revoked.length);
+    expect([early, told, connector.got("revoked").length]).toEqual([1, 6, 6]);
+    expect(answers).toEqual([100, 0, 0]);
+  });
+
+  test("tells them again on another leg", () => {
+    const bench = new RelayBench({ revocations: [{ sequence: 1, spki: "ab".repeat(32) }] });
+    const leaf = connectorLeaf("one", []);
+    const first = bench.join(leaf);
+    register(first, []);
+
+    const next = bench.join(leaf, { instance: first.instance, attempt: 2 });
+    register(next, []);
+
+    expect(next.last("register-ok").revoked).toHaveLength(1);
+  });
+
+  test("is one event for what it adds, one for what it takes away, one for what is refused", () => {
+    const names = Array.from({ length: 250 }, (_, index) => `s${index}`);
+    const bench = new RelayBench();
+    const connector = bench.join(connectorLeaf("one", names.slice(0, 100)));
+    register(connector, names);
+    register(connector, names.slice(50));
+
+    const identity = "ztna://corp.example/connector/one";
+    const rejected = names.slice(100).map((name) => ({ name, code: "refused" as const }));
+    const events = bench.events().filter(({ type }) => type !== "leg-up");
+    expect(events).toEqual([
+      { type: "registration-rejected", identity, rejected },
+      { type: "registered", identity, services: names.slice(0, 100) },
+      { type: "registration-rejected", identity, rejected },
+      { type: "withdrawn", identity, services: names.slice(0, 50) },
+    ]);
+  });
+
   test("is kept for 120 s without a leg, while nobody gets a session there", () => {
     const { bench, agent, connector } = open();
     agent.send({
@@ -175,7 +226,7 @@ describe("the list of services", () => {
     const bench = new RelayBench();
     const agent = bench.agent("alice", ["echo"]);
     const connector = bench.connector("one", ["echo"]);
-    bench.advance(ms(2));
+    bench.advance(ms(100));
     connector.close("goodbye");
     bench.advance(ms(2));
 
