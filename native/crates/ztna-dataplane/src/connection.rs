@@ -73,6 +73,8 @@ pub(crate) struct Connection {
     pub(crate) armed: Option<Instant>,
     /// Whether it is in the list of connections to drive.
     pub(crate) dirty: bool,
+    /// Whether it is in the list of those whose control frames wait to be read.
+    pub(crate) unread: bool,
     /// Whether it has more to send than acknowledgements.
     pub(crate) must_send: bool,
     /// Packets that came since it was last given the chance to acknowledge.
@@ -147,6 +149,8 @@ pub(crate) struct Tunnel {
     pub(crate) initial: Option<(WireId, Vec<u8>)>,
     /// Packets that QUIC declared lost and the paths were told of.
     pub(crate) lost_packets: usize,
+    /// Since when it holds too much of what nobody can read.
+    pub(crate) hoards_since: Option<Instant>,
 }
 
 /// Where one path's packets go.
@@ -234,6 +238,7 @@ impl Connection {
             standing: None,
             armed: None,
             dirty: false,
+            unread: false,
             must_send: false,
             unacknowledged: 0,
             acknowledge_at: None,
@@ -358,6 +363,7 @@ impl Tunnel {
             packet_number: 0,
             initial: None,
             lost_packets: 0,
+            hoards_since: None,
         }
     }
 

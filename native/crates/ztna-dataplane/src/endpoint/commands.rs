@@ -257,6 +257,7 @@ impl Plane {
         self.shared.release_id(channel);
         let Some(Target::Channel(pair)) = self.ids.get(&channel).copied() else { return };
         self.ids.remove(&channel);
+        self.transmit_closing(pair, now);
         self.forget_channel(pair, channel, now);
     }
 

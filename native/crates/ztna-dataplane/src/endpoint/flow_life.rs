@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::buffer_count::MeterGuard;
 use crate::config::Role;
+use crate::connection::{self, Connection, Kind};
 use crate::event::{FlowChange, FlowKind};
 use crate::flow::answer::{FlowAnswer, StreamError};
 use crate::id::ConnectionHandle;
@@ -89,12 +90,14 @@ impl Plane {
         /// Flows that may try again in one turn: capacity is rarely enough for more.
         const WOKEN_A_TURN: usize = 64;
         let Some(connection) = self.connections.get_mut(key) else { return };
-        if !matches!(connection.stage, crate::connection::Stage::Admitted) {
+        let Connection { quic, kind: Kind::Tunnel(tunnel), accepted, stage, .. } = connection
+        else {
+            return;
+        };
+        if *stage != connection::Stage::Admitted {
             return;
         }
-        let readable: Vec<u64> = connection.quic.readable().collect();
-        let accepted = connection.accepted;
-        let Some(tunnel) = connection.tunnel_mut() else { return };
+        let accepted = *accepted;
         let mut woken = 0;
         while woken < WOKEN_A_TURN
             && let Some(flow) = tunnel.starved.pop_front()
@@ -107,13 +110,18 @@ impl Plane {
             }
         }
         let (mut unknown, mut opening) = (Vec::new(), Vec::new());
-        for stream in readable {
-            if stream == crate::connection::CONTROL_STREAM {
+        for stream in quic.readable() {
+            if stream == connection::CONTROL_STREAM {
                 continue;
             }
             match tunnel.flows.get(&stream) {
                 Some(flow) => {
                     let flow = *flow;
+                    let waits = self.flows.slab.get(flow).is_some_and(Flow::waits_for_local);
+                    // An end without octets is told all the same: the flow may be over.
+                    if waits && quic.stream_readable_len(stream, 1) > 0 {
+                        continue;
+                    }
                     self.flows.mark(flow);
                     let opens = self
                         .flows
@@ -146,6 +154,14 @@ impl Plane {
 
     pub(super) fn discard_stream(&mut self, key: usize, stream: u64) {
         let Some(connection) = self.connections.get_mut(key) else { return };
+        // QUIC forgets a stream when its end is read, and never when its end is discarded.
+        loop {
+            match connection.quic.stream_recv(stream, &mut self.flows.scratch) {
+                Ok((_, false)) => {}
+                Err(quiche::Error::Done) => break,
+                Ok((_, true)) | Err(_) => return,
+            }
+        }
         let code = StreamError::PeerReset.code();
         // Done or gone: nothing is left to discard.
         let _ = connection.quic.stream_shutdown(stream, quiche::Shutdown::Read, code);

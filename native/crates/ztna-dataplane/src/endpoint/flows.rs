@@ -19,6 +19,7 @@ use crate::termination::TerminatedFlow;
 
 use super::local::Client;
 use super::plane::FLOW_BASE;
+use super::pressure::ProcessBuffers;
 use super::pump::{Down, Up};
 
 /// How far a flow has come.
@@ -162,7 +163,7 @@ pub(super) struct FlowTable {
     totals: HashMap<Rc<str>, ServiceTotals>,
     pub(super) next_sweep: Option<Instant>,
     /// What all tunnels make this process hold, and when that was looked at.
-    pub(super) process_buffers: (usize, Option<Instant>),
+    pub(super) process_buffers: ProcessBuffers,
     /// Of tunnels that are gone.
     reassembly_drops: [u64; ReassemblyDrop::ALL.len()],
 }
@@ -175,7 +176,7 @@ impl FlowTable {
             scratch: vec![0; 65_536],
             totals: HashMap::new(),
             next_sweep: None,
-            process_buffers: (0, None),
+            process_buffers: ProcessBuffers::default(),
             reassembly_drops: [0; ReassemblyDrop::ALL.len()],
         }
     }
@@ -262,6 +263,22 @@ impl FlowTable {
 }
 
 impl Flow {
+    /// Returns whether the flow waits for its local end, which wakes it: that QUIC has more for it changes
+    /// nothing.
+    pub(super) fn waits_for_local(&self) -> bool {
+        match self.stage {
+            Stage::Open => self.down.local_blocked,
+            Stage::Connecting => true,
+            Stage::Greeting
+            | Stage::Waiting
+            | Stage::Header
+            | Stage::Held
+            | Stage::Opening
+            | Stage::Associated(_)
+            | Stage::Lingering => false,
+        }
+    }
+
     /// Queues the flow for send capacity if it ran out of it, once.
     pub(super) fn queue_if_starved(&mut self, key: usize, tunnel: &mut Tunnel) {
         if std::mem::take(&mut self.up.starved) && !self.is_queued {

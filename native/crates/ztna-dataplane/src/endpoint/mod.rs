@@ -8,6 +8,7 @@ mod accept;
 mod agent;
 mod commands;
 mod connector;
+mod control;
 mod datagrams;
 mod device;
 mod drive;

@@ -30,7 +30,6 @@ pub(super) struct PingSeries {
     pub(super) next_at: Instant,
     /// Sent and not answered: number, time, path.
     pending: Vec<(u16, Instant, Option<PathName>)>,
-    flow: Option<usize>,
 }
 
 impl Plane {
@@ -58,7 +57,6 @@ impl Plane {
             next: 0,
             next_at: now,
             pending: Vec::new(),
-            flow: None,
         });
         self.serve_pings(now);
     }
@@ -101,9 +99,10 @@ impl Plane {
         });
         if series.next >= series.count {
             if series.pending.is_empty() {
-                let flow = series.flow;
                 self.agent.pings.remove(index);
-                if let Some(flow) = flow {
+                // Its flow may have ended before, and its place may be another's.
+                let key = DatagramKey::Ping { series: index };
+                if let Some(flow) = self.agent.by_key.get(&key).copied() {
                     self.finish_datagram_flow(flow);
                 }
             }
@@ -121,7 +120,6 @@ impl Plane {
         let flow = self.datagram_flow(key, FlowKind::Echo, &service, 0, local, now);
         let path = flow.and_then(|flow| self.path_of_flow(flow));
         let Some(series) = self.agent.pings.get_mut(index) else { return };
-        series.flow = flow;
         series.pending.push((sequence, now, path));
         if let Some(flow) = flow {
             let mut octets = sequence.to_be_bytes().to_vec();

@@ -126,6 +126,14 @@ impl Down {
         self.bytes += octets.len() as u64;
         self.fin_read = finished;
     }
+
+    /// Everything that waited was taken. Its memory goes back: many flows are blocked once and live long.
+    fn forget_pending(&mut self) {
+        self.pending_at = 0;
+        if self.pending.capacity() > 0 {
+            self.pending = Vec::new();
+        }
+    }
 }
 
 pub(super) enum End<'a> {
@@ -203,8 +211,7 @@ fn send_down(
             }
             continue;
         }
-        down.pending.clear();
-        down.pending_at = 0;
+        down.forget_pending();
 
         if down.fin_read {
             if !down.finished {

@@ -9,6 +9,7 @@ use crate::id::ConnectionHandle;
 
 use super::drive::{JUDGEMENT_INTERVAL, close};
 use super::plane::Plane;
+use super::pressure::HOARDING_MAX;
 
 /// A leg's client sends a PING this often (`docs/protocol.md`, transport and TLS).
 const LEG_KEEPALIVE: Duration = Duration::from_secs(10);
@@ -102,11 +103,15 @@ impl Plane {
     /// Arms a connection's timer for its earliest deadline.
     pub(super) fn arm(&mut self, key: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let own = match &connection.kind {
-            Kind::Leg(leg) => leg.ping_deadline,
-            Kind::Tunnel(tunnel) => tunnel.paths.poll_timeout(),
+        let (own, hoarding) = match &connection.kind {
+            Kind::Leg(leg) => (leg.ping_deadline, None),
+            Kind::Tunnel(tunnel) => {
+                let hoarding = tunnel.hoards_since.map(|since| since + HOARDING_MAX);
+                (tunnel.paths.poll_timeout(), hoarding)
+            }
         };
         let deadlines = [
+            hoarding,
             connection.quic.timeout_instant(),
             connection.keepalive_at,
             connection.handshake_until,

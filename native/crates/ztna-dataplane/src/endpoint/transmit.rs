@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::buffer_count::MeterGuard;
-use crate::connection::{Connection, Kind, Quic, Route};
+use crate::connection::{Connection, Kind, Quic, Route, Stage};
+use crate::id::PairId;
 use crate::path::PathId;
 use crate::udp::{GSO_BYTES_MAX, GSO_PACKETS_MAX, SendOutcome};
 
@@ -59,13 +60,23 @@ impl Plane {
             } else {
                 self.transmit_leg(key)
             };
-            if self.connections.get(key).is_some_and(|it| it.quic.is_closed()) {
+            if self.connections.get(key).is_some_and(is_done) {
                 self.finish(key, now);
                 continue;
             }
             self.arm(key);
             if more {
                 self.mark_dirty(key);
+            }
+        }
+    }
+
+    /// Lets tunnels of a pair that are closing say so while there still is a path.
+    pub(super) fn transmit_closing(&mut self, pair: PairId, now: Instant) {
+        let tunnels = self.pairs.get(&pair).map(|it| it.tunnels.clone()).unwrap_or_default();
+        for key in tunnels {
+            if self.connections.get(key).is_some_and(|it| it.closing.is_some()) {
+                self.transmit_tunnel(key, now);
             }
         }
     }
@@ -179,6 +190,12 @@ impl Plane {
             tunnel.paths.on_quic_sent(packet, packet.len(), prefix, now);
         }
     }
+}
+
+/// Returns whether nothing is left of a connection: a tunnel without a path cannot even say that it ends.
+fn is_done(connection: &Connection) -> bool {
+    let is_cut_off = || connection.tunnel().is_some_and(|it| selected_route(it).is_none());
+    connection.quic.is_closed() || (connection.stage == Stage::Closing && is_cut_off())
 }
 
 fn selected_route(tunnel: &crate::connection::Tunnel) -> Option<(Route, usize)> {

@@ -50,6 +50,7 @@ impl Termination {
             received_end: syn.sequence.wrapping_add(1),
             acknowledged: syn.sequence.wrapping_add(1),
         });
+        self.watch_touched(flow);
         self.held -= 1;
         self.counters.flows_opened += 1;
         self.table.clear_timer(flow);

@@ -275,6 +275,13 @@ impl Termination {
         }
     }
 
+    /// Has the memory of a terminal that another connection used given back as if this one had.
+    pub(super) fn watch_touched(&mut self, flow: TerminatedFlow) {
+        if self.table.live_mut(flow).is_some_and(|live| live.terminal.touched) {
+            self.touched.push_back((self.now + TRIM_AFTER, flow));
+        }
+    }
+
     fn end(&mut self, flow: TerminatedFlow, event: TcpEvent) {
         self.release(flow);
         self.events.push_back(event);

@@ -69,13 +69,13 @@ fn dial(addresses: Vec<SocketAddr>) -> (Bench, u64) {
 }
 
 /// An address where connections are neither taken nor refused: its queue is full.
-struct Silent {
-    address: SocketAddr,
+pub(super) struct Silent {
+    pub(super) address: SocketAddr,
     _sockets: Vec<Socket>,
 }
 
 impl Silent {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let new = || Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         let listener = new();
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use mio::{Poll, Waker};
 use quiche::{ConnectionId, RecvInfo};
 
+use crate::buffer_count::MeterGuard;
 use crate::command::{BackendPort, BackendService, Command, Protocol, Revocation, ServicePort};
 use crate::config::{EndpointConfig, Limits, Role};
-use crate::connection::{Quic, Tunnel, VIRTUAL_LOCAL, VIRTUAL_PEER};
+use crate::connection::{Quic, Route, Tunnel, VIRTUAL_LOCAL, VIRTUAL_PEER};
 use crate::endpoint::flows::Flow;
 use crate::endpoint::plane::{FLOW_BASE, Plane, WAKE, unix_time};
 use crate::endpoint::queue::Shared;
@@ -69,7 +70,10 @@ impl Bench {
         let connection = &mut plane.connections[tunnel];
         let handle = connection.handle;
         let relay = "192.0.2.1:4433".parse().unwrap();
-        connection.tunnel_mut().unwrap().paths.add_relayed(relay, now).unwrap();
+        let live = connection.tunnel_mut().unwrap();
+        let path = live.paths.add_relayed(relay, now).unwrap();
+        // Of a socket that there is not.
+        live.routes.push(Route { path, port: 0, remote: relay, channel: None });
 
         let mut bench = Self { plane, agent, now, tunnel, alice, handle, next_stream: 4, ca, rack };
         bench.run();
@@ -134,6 +138,26 @@ impl Bench {
         payload.extend(flow.to_be_bytes());
         payload.extend(octets);
         self.send(&payload);
+    }
+
+    /// Ends the tunnel from the connector's side.
+    pub(super) fn close(&mut self) {
+        let connection = self.handle;
+        let reason = String::new();
+        self.plane.apply(Command::CloseConnection { connection, code: 0, reason }, self.now);
+        self.run();
+    }
+
+    /// Delivers what the agent has and returns how many flows that has look.
+    pub(super) fn marked_flows(&mut self) -> usize {
+        self.receive();
+        self.plane.drive_dirty(self.now);
+        self.plane.flows.dirty.len()
+    }
+
+    /// Loses the next packet of the agent.
+    pub(super) fn lose(&mut self) {
+        self.agent.send(&mut [0; 1_500]).unwrap();
     }
 
     /// Delivers packets both ways until nothing is left to do.
@@ -208,21 +232,28 @@ impl Bench {
         changes
     }
 
-    fn deliver(&mut self) -> bool {
+    fn receive(&mut self) -> bool {
         let mut buffer = [0; 1_500];
         let mut any = false;
         while let Ok((length, _)) = self.agent.send(&mut buffer) {
             any = true;
             let info = RecvInfo { from: VIRTUAL_PEER, to: VIRTUAL_LOCAL };
-            let quic = &mut self.plane.connections[self.tunnel].quic;
-            quic.recv(&mut buffer[..length], info).unwrap();
+            let connection = &mut self.plane.connections[self.tunnel];
+            let _counted = MeterGuard::enter(&connection.meter);
+            connection.quic.recv(&mut buffer[..length], info).unwrap();
             self.plane.mark_received(self.tunnel);
         }
+        any
+    }
+
+    fn deliver(&mut self) -> bool {
+        let mut any = self.receive();
         self.plane.drive_dirty(self.now);
         any |= self.plane.pump_flows(self.now);
         self.plane.transmit_dirty(self.now);
         // Its path leads to no socket: what the tunnel would send is taken here.
         let Some(connection) = self.plane.connections.get_mut(self.tunnel) else { return any };
+        let mut buffer = [0; 1_500];
         while let Ok((length, _)) = connection.quic.send(&mut buffer) {
             any = true;
             let info = RecvInfo { from: VIRTUAL_LOCAL, to: VIRTUAL_PEER };

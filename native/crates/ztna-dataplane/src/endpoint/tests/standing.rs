@@ -3,6 +3,7 @@
 use std::net::UdpSocket;
 use std::time::Duration;
 
+use super::backends::Silent;
 use super::bench::Bench;
 use crate::command::{Protocol, Revocation};
 use crate::connection::CONTROL_BACKLOG_BYTES_MAX;
@@ -11,6 +12,7 @@ use crate::flow::answer::StreamError;
 use crate::flow::reassembly::ReassemblyDrop;
 
 const REVOKED: u64 = 5;
+const LIMIT_EXCEEDED: u64 = 6;
 
 #[test]
 fn material_that_revokes_a_peer_ends_its_live_tunnel_and_its_flows() {
@@ -179,6 +181,79 @@ fn the_figures_tell_what_hostile_octets_were() {
         let others = &snapshot.counters[at + 1..];
         assert!(others.iter().all(|(other, _)| other != name), "{name} is there twice");
     }
+}
+
+#[test]
+fn a_tunnel_that_holds_too_much_that_nobody_can_read_is_closed_after_2_s() {
+    let (mut bench, _backend) = hoarding();
+    bench.now += Duration::from_millis(1_999);
+    bench.plane.serve_timers(bench.now);
+    bench.plane.drive_dirty(bench.now);
+    bench.plane.transmit_dirty(bench.now);
+    assert!(bench.plane.connections[bench.tunnel].closing.is_none());
+
+    bench.now += Duration::from_millis(1);
+    bench.plane.serve_timers(bench.now);
+    bench.plane.drive_dirty(bench.now);
+
+    let ending = bench.plane.connections[bench.tunnel].closing.as_ref().unwrap();
+    assert_eq!(ending.code, LIMIT_EXCEEDED);
+}
+
+#[test]
+fn a_tunnel_whose_gap_is_filled_in_time_goes_on() {
+    let (mut bench, _backend) = hoarding();
+
+    bench.run();
+    bench.plane.config.limits.tunnel_buffer_bytes_max = usize::MAX;
+    bench.pass(Duration::from_secs(3));
+
+    assert!(bench.agent.peer_error().is_none());
+    assert_eq!(bench.tunnel().hoards_since, None);
+}
+
+/// A tunnel that holds more than it may behind a packet that was lost.
+fn hoarding() -> (Bench, Silent) {
+    let mut bench = Bench::new();
+    let backend = Silent::new();
+    bench.serve(Protocol::Tcp, vec![backend.address]);
+    bench.grant();
+    let stream = bench.open(FlowKind::Tcp);
+    let held = bench.plane.connections[bench.tunnel].meter.bytes();
+    bench.plane.config.limits.tunnel_buffer_bytes_max = held + 4_096;
+    bench.agent.stream_send(stream, &[7; 8_192], false).unwrap();
+    bench.lose();
+    bench.marked_flows();
+    bench.plane.transmit_dirty(bench.now);
+    assert!(bench.tunnel().hoards_since.is_some());
+    (bench, backend)
+}
+
+#[test]
+fn a_tunnel_that_ends_without_a_path_is_gone_at_once() {
+    let mut bench = Bench::new();
+    bench.tunnel().routes.clear();
+
+    bench.close();
+
+    assert!(!bench.plane.connections.contains(bench.tunnel));
+    assert!(bench.plane.handles.is_empty());
+}
+
+#[test]
+fn a_flow_whose_backend_takes_nothing_is_not_looked_at_for_more_of_it() {
+    let mut bench = Bench::new();
+    let silent = Silent::new();
+    bench.serve(Protocol::Tcp, vec![silent.address]);
+    bench.grant();
+    let stream = bench.open(FlowKind::Tcp);
+
+    bench.agent.stream_send(stream, b"early", false).unwrap();
+    assert_eq!(bench.marked_flows(), 0);
+
+    let code = StreamError::PeerReset.code();
+    bench.agent.stream_shutdown(stream, quiche::Shutdown::Write, code).unwrap();
+    assert_eq!(bench.marked_flows(), 1);
 }
 
 /// Grants a service with a backend that takes everything, and forgets what was told so far.

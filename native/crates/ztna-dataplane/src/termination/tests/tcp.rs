@@ -321,6 +321,26 @@ fn a_silent_connection_is_kept_alive_and_carries_data_afterwards() {
 }
 
 #[test]
+fn a_used_terminal_gives_its_memory_back_though_its_next_connection_says_nothing() {
+    for mode in MODES {
+        let mut world = World::new(mode);
+        let (application, flow) = world.established();
+        let octets = pattern(400_000);
+        assert!(world.upload(application, flow, &octets) == octets);
+        world.socket(application).abort();
+        world.advance(Duration::from_millis(5));
+        assert_eq!(world.termination.flows(), 0);
+        world.take_events();
+
+        let (_, flow) = world.established();
+        assert!(world.termination.table.live(flow).unwrap().terminal.touched);
+        world.advance(Duration::from_secs(200));
+
+        assert!(!world.termination.table.live(flow).unwrap().terminal.touched);
+    }
+}
+
+#[test]
 fn an_application_that_vanished_is_found_out() {
     let mut world = World::new(MODES[0]);
     let (application, flow) = world.established();
