@@ -75,6 +75,8 @@ pub(crate) struct Connection {
     pub(crate) dirty: bool,
     /// Whether it is in the list of those whose control frames wait to be read.
     pub(crate) unread: bool,
+    /// Whether it is in the list of those that wait for room in a socket.
+    pub(crate) awaits_room: bool,
     /// Whether it has more to send than acknowledgements.
     pub(crate) must_send: bool,
     /// Packets that came since it was last given the chance to acknowledge.
@@ -239,6 +241,7 @@ impl Connection {
             armed: None,
             dirty: false,
             unread: false,
+            awaits_room: false,
             must_send: false,
             unacknowledged: 0,
             acknowledge_at: None,

@@ -23,6 +23,8 @@ const INITIAL_MIN: usize = 1_200;
 const RETRY_BYTES_MAX: usize = 256;
 /// A handshake takes two round trips: who has not finished by now holds a place of others.
 const HANDSHAKE_WAIT: Duration = Duration::from_secs(5);
+/// When more than half of the places are taken: strangers who never finish must take five times as many.
+const HANDSHAKE_WAIT_CROWDED: Duration = Duration::from_secs(1);
 /// Handshakes under way on one channel.
 const HANDSHAKES_A_CHANNEL_MAX: usize = 2;
 /// Refusals that are told in one second; the rest only counts.
@@ -232,13 +234,19 @@ impl Plane {
     /// Gives a connection its slot, its handle and its id.
     pub(super) fn insert(&mut self, mut connection: Connection, id: WireId) -> usize {
         connection.source_ids.push(id);
-        connection.handshake_until = Some(clock() + HANDSHAKE_WAIT);
+        connection.handshake_until = Some(clock() + self.handshake_wait());
         let handle = connection.handle;
         let key = self.connections.insert(connection);
         self.handles.insert(handle, key);
         self.ids.insert(id, Target::Connection(key));
         self.handshakes += 1;
         key
+    }
+
+    /// Returns how long a handshake may keep its place: not long where places are rare.
+    pub(super) fn handshake_wait(&self) -> Duration {
+        let is_crowded = self.handshakes > self.config.limits.handshakes_max / 2;
+        if is_crowded { HANDSHAKE_WAIT_CROWDED } else { HANDSHAKE_WAIT }
     }
 
     pub(super) fn may_start_handshake(&self) -> bool {

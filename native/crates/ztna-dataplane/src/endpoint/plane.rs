@@ -145,6 +145,8 @@ pub(crate) struct Plane {
     pub(super) check_budget: CheckBudget,
     pub(super) timers: BinaryHeap<Reverse<(Instant, usize)>>,
     pub(super) dirty: Vec<usize>,
+    /// Connections that met a socket without room for more.
+    pub(super) awaiting_room: Vec<usize>,
     /// Connections whose control frames wait to be read.
     pub(super) unread_control: Vec<usize>,
     pub(super) flows: FlowTable,
@@ -216,6 +218,7 @@ impl Plane {
             check_budget: CheckBudget::new(config.allow_loopback),
             timers: BinaryHeap::new(),
             dirty: Vec::new(),
+            awaiting_room: Vec::new(),
             unread_control: Vec::new(),
             flows: FlowTable::new(),
             agent: AgentSide::default(),

@@ -86,20 +86,24 @@ impl Plane {
         let Kind::Leg(leg) = &connection.kind else { return false };
         let (remote, port_index, src_ip) = (leg.remote, leg.port, leg.src_ip);
         let Some(port) = self.ports.get_mut(port_index) else { return false };
-        if port.is_blocked() {
-            return false;
+        // Done, or an error that closed it: `is_closed` tells.
+        while !port.is_blocked()
+            && let Ok((length, _)) = connection.quic.send(&mut self.train)
+        {
+            let packet = self.train.get(..length).unwrap_or_default();
+            port.send(remote, src_ip, packet, length, None);
         }
-        loop {
-            match connection.quic.send(&mut self.train) {
-                Ok((length, _)) => {
-                    let packet = self.train.get(..length).unwrap_or_default();
-                    if port.send(remote, src_ip, packet, length, None) == SendOutcome::Blocked {
-                        return false;
-                    }
-                }
-                // Done, or an error that closed it: `is_closed` tells.
-                Err(_) => return false,
-            }
+        if port.is_blocked() {
+            self.await_room(key);
+        }
+        false
+    }
+
+    /// Has a connection sent from when the socket that is full has room again.
+    fn await_room(&mut self, key: usize) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if !std::mem::replace(&mut connection.awaits_room, true) {
+            self.awaiting_room.push(key);
         }
     }
 
@@ -132,6 +136,7 @@ impl Plane {
             };
             let Some(port) = self.ports.get_mut(route.port) else { return false };
             if port.is_blocked() {
+                self.await_room(key);
                 return false;
             }
 
@@ -156,7 +161,11 @@ impl Plane {
                 }
                 self.note_carried(key, &route, train.length..end, now);
             }
-            if outcome == SendOutcome::Blocked || filled == Filled::All {
+            if outcome == SendOutcome::Blocked {
+                self.await_room(key);
+                return false;
+            }
+            if filled == Filled::All {
                 return false;
             }
         }

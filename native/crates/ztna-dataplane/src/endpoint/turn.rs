@@ -146,12 +146,11 @@ impl Plane {
         let Some(port) = self.ports.get_mut(index) else { return };
         let was_blocked = port.is_blocked();
         if port.resume() && was_blocked {
-            for (key, connection) in &mut self.connections {
-                connection.must_send = true;
-                if !connection.dirty {
-                    connection.dirty = true;
-                    self.dirty.push(key);
+            for key in std::mem::take(&mut self.awaiting_room) {
+                if let Some(connection) = self.connections.get_mut(key) {
+                    connection.awaits_room = false;
                 }
+                self.mark_dirty(key);
             }
         }
     }

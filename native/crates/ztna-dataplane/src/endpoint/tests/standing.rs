@@ -230,6 +230,18 @@ fn hoarding() -> (Bench, Silent) {
 }
 
 #[test]
+fn a_handshake_keeps_its_place_for_5_s_and_for_1_s_where_places_are_rare() {
+    let mut bench = Bench::new();
+    bench.plane.config.limits.handshakes_max = 10;
+    bench.plane.handshakes = 5;
+    assert_eq!(bench.plane.handshake_wait(), Duration::from_secs(5));
+
+    bench.plane.handshakes = 6;
+
+    assert_eq!(bench.plane.handshake_wait(), Duration::from_secs(1));
+}
+
+#[test]
 fn a_tunnel_that_ends_without_a_path_is_gone_at_once() {
     let mut bench = Bench::new();
     bench.tunnel().routes.clear();
