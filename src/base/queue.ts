@@ -7,6 +7,11 @@ export class Queue<Value> {
     return this.#items.length - this.#head;
   }
 
+  /** The value that {@link shift} takes next. */
+  get first(): Value | undefined {
+    return this.#items[this.#head];
+  }
+
   push(value: Value): void {
     this.#items.push(value);
   }

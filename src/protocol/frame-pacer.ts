@@ -25,8 +25,6 @@ export const CREDIT_MAX = 8192;
 export class FramePacer {
   readonly #costMs: number;
   readonly #burstMs: number;
-  /** Of the frames that wait, the first; the others are behind it. */
-  #head: Uint8Array | undefined;
   readonly #held = new Queue<Uint8Array>();
   #credit = 0;
   #heldBytes = 0;
@@ -46,17 +44,16 @@ export class FramePacer {
 
   /** Returns whether the frame may be taken, waits for {@link pollFrame}, or is one too many. */
   handleFrame(frame: Uint8Array, now: Instant): "take" | "wait" | "exceeded" {
-    if (this.#head === undefined && this.#trySpend(frame, now)) return "take";
+    if (this.#held.length === 0 && this.#trySpend(frame, now)) return "take";
     if (
-      this.#heldFrames >= HELD_FRAMES_MAX ||
+      this.#held.length >= HELD_FRAMES_MAX ||
       this.#heldBytes + frame.length > HELD_BYTES_MAX ||
       this.isExceeded(now)
     ) {
       return "exceeded";
     }
 
-    if (this.#head === undefined) this.#head = frame;
-    else this.#held.push(frame);
+    this.#held.push(frame);
     this.#heldBytes += frame.length;
     this.#overSince ??= now;
     return "wait";
@@ -64,29 +61,26 @@ export class FramePacer {
 
   /** Takes the next frame that waited, if the bucket has room for it. */
   pollFrame(now: Instant): Uint8Array | undefined {
-    const frame = this.#head;
+    const frame = this.#held.first;
     if (frame === undefined || !this.#trySpend(frame, now)) return undefined;
 
-    this.#head = this.#held.shift();
+    this.#held.shift();
     this.#heldBytes -= frame.length;
-    if (this.#head === undefined) this.#overSince = undefined;
+    if (this.#held.length === 0) this.#overSince = undefined;
     return frame;
   }
 
   /** Returns when {@link pollFrame} has something, or the limit is exceeded. */
   pollTimeout(): Instant | undefined {
-    if (this.#overSince === undefined || this.#head === undefined) return undefined;
-    if (this.#isPaidFor(this.#head)) return this.#overSince;
-    const room = Math.ceil(this.#fullAt + this.#costOf(this.#head) - this.#burstMs);
+    const { first } = this.#held;
+    if (this.#overSince === undefined || first === undefined) return undefined;
+    if (this.#isPaidFor(first)) return this.#overSince;
+    const room = Math.ceil(this.#fullAt + this.#costOf(first) - this.#burstMs);
     return instant(Math.min(room, after(this.#overSince, OVER_RATE_MAX)));
   }
 
   isExceeded(now: Instant): boolean {
     return this.#overSince !== undefined && now >= after(this.#overSince, OVER_RATE_MAX);
-  }
-
-  get #heldFrames(): number {
-    return this.#held.length + (this.#head === undefined ? 0 : 1);
   }
 
   #isPaidFor(frame: Uint8Array): boolean {

@@ -48,13 +48,7 @@ describe("opening a session", () => {
   });
 
   test("what a rule denies looks as if it did not exist", () => {
-    const rule = {
-      id: "no-alice",
-      effect: "deny",
-      identities: ["*/alice"],
-      services: ["*"],
-    } as const;
-    const bench = new RelayBench({ policy: { rules: [rule], default: "allow" } });
+    const bench = new RelayBench({ policy: { rules: [NO_ALICE], default: "allow" } });
     bench.connector("one", ["echo"]);
     const agent = bench.agent("alice", ["echo"]);
 
@@ -77,13 +71,7 @@ describe("opening a session", () => {
     const connector = bench.connector("one", ["echo"]);
     const agent = bench.agent("alice", ["echo"]);
     agent.open("echo");
-    const rule = {
-      id: "no-alice",
-      effect: "deny",
-      identities: ["*/alice"],
-      services: ["*"],
-    } as const;
-    const policy = { rules: [rule], default: "allow" } as const;
+    const policy = { rules: [NO_ALICE], default: "allow" } as const;
     bench.feed({ type: "configure", policy, identities: TRUST });
 
     connector.accept();
@@ -373,6 +361,12 @@ describe("the life of a session", () => {
   });
 });
 
+const NO_ALICE = {
+  id: "no-alice",
+  effect: "deny",
+  identities: ["*/alice"],
+  services: ["*"],
+} as const;
 const TRUST = { trustDomains: ["corp.example"], spiffe: new Map(), identities: new Map() };
 
 function open() {

@@ -88,8 +88,7 @@ pub(crate) fn http(options: &Options) -> io::Result<String> {
         }
         Ok(count)
     })?;
-    let elapsed = started.elapsed();
-    Ok(format!(r#"{{"perSecond":{:.1},"count":{total}}}"#, total as f64 / elapsed.as_secs_f64()))
+    Ok(rate(total, started.elapsed()))
 }
 
 /// Opens one connection and waits for its first octet: what a user waits for.
@@ -142,8 +141,11 @@ fn repeat(
         }
         Ok(count)
     })?;
-    let elapsed = started.elapsed();
-    Ok(format!(r#"{{"perSecond":{:.1},"count":{count}}}"#, count as f64 / elapsed.as_secs_f64()))
+    Ok(rate(count, started.elapsed()))
+}
+
+fn rate(count: u64, elapsed: Duration) -> String {
+    format!(r#"{{"perSecond":{:.1},"count":{count}}}"#, count as f64 / elapsed.as_secs_f64())
 }
 
 /// Runs `work` on `count` threads at once and returns the sum of what they say.

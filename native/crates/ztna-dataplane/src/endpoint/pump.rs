@@ -129,10 +129,8 @@ impl Down {
 
     /// Everything that waited was taken. Its memory goes back: many flows are blocked once and live long.
     fn forget_pending(&mut self) {
+        self.pending = Vec::new();
         self.pending_at = 0;
-        if self.pending.capacity() > 0 {
-            self.pending = Vec::new();
-        }
     }
 }
 

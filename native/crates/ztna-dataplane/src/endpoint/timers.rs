@@ -103,15 +103,13 @@ impl Plane {
     /// Arms a connection's timer for its earliest deadline.
     pub(super) fn arm(&mut self, key: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let (own, hoarding) = match &connection.kind {
-            Kind::Leg(leg) => (leg.ping_deadline, None),
-            Kind::Tunnel(tunnel) => {
-                let hoarding = tunnel.hoards_since.map(|since| since + HOARDING_MAX);
-                (tunnel.paths.poll_timeout(), hoarding)
-            }
+        let own = match &connection.kind {
+            Kind::Leg(leg) => leg.ping_deadline,
+            Kind::Tunnel(tunnel) => tunnel.paths.poll_timeout(),
         };
+        let hoards_since = connection.tunnel().and_then(|tunnel| tunnel.hoards_since);
         let deadlines = [
-            hoarding,
+            hoards_since.map(|since| since + HOARDING_MAX),
             connection.quic.timeout_instant(),
             connection.keepalive_at,
             connection.handshake_until,
