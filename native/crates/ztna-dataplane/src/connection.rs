@@ -3,7 +3,7 @@
 //! - **A leg sees its real peer address, a tunnel a made-up one for its whole life**: paths are chosen
 //!   beneath QUIC (`docs/protocol.md`, tunnels and paths).
 //! - **Nothing is read before admission**: the owner judges the leaf first.
-//! - **Stream 0 goes first**: it has urgency 0, flows share urgency 127 in turn.
+//! - **Stream 0 goes first**: flows have another urgency, and share it in turn.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::buffer_count::Meter;
 use crate::control_frame::{FrameReader, LENGTH_BYTES, write_frame};
-use crate::endpoint::RestOrder;
+use crate::endpoint::{EarlyDatagrams, EndingStreams, RestOrder};
 use crate::event::{ClosedBy, ConnectionKind};
 use crate::flow::reassembly::Reassembler;
 use crate::id::{ConnectionHandle, PairId, WireId};
@@ -23,6 +23,10 @@ pub(crate) type Quic = quiche::Connection;
 
 /// The stream that carries control frames.
 pub(crate) const CONTROL_STREAM: u64 = 0;
+
+const CONTROL_URGENCY: u8 = 0;
+/// What QUIC gives a stream of which nothing else is said.
+pub(crate) const FLOW_URGENCY: u8 = 127;
 
 /// What QUIC believes to be this side's address (RFC 6666 discard prefix: never on a wire).
 pub(crate) const VIRTUAL_LOCAL: SocketAddr =
@@ -133,6 +137,8 @@ pub(crate) struct Tunnel {
     pub(crate) datagram_flows: usize,
     /// Those of them that may make room for others.
     pub(crate) resting: RestOrder,
+    /// Streams whose flows are over.
+    pub(crate) ending: EndingStreams,
     /// Connector: flow key by stream id of those that wait for a grant.
     pub(crate) held: BTreeMap<u64, usize>,
     /// The next stream that the agent opens.
@@ -169,55 +175,6 @@ pub(crate) struct Route {
 pub(crate) struct RouteChannel {
     pub(crate) send_id: WireId,
     pub(crate) receive_id: WireId,
-}
-
-/// Datagrams whose flow is not there yet: at most 64 and 64 KiB, for at most a second.
-#[derive(Default)]
-pub(crate) struct EarlyDatagrams {
-    held: VecDeque<(Instant, u64, Vec<u8>)>,
-    bytes: usize,
-}
-
-impl EarlyDatagrams {
-    pub(crate) const COUNT_MAX: usize = 64;
-    pub(crate) const BYTES_MAX: usize = 65_536;
-    pub(crate) const WAIT: Duration = Duration::from_secs(1);
-
-    /// Keeps a datagram for `stream`; returns whether there was room.
-    pub(crate) fn hold(&mut self, stream: u64, octets: Vec<u8>, now: Instant) -> bool {
-        self.expire(now);
-        if self.held.len() >= Self::COUNT_MAX || self.bytes + octets.len() > Self::BYTES_MAX {
-            return false;
-        }
-        self.bytes += octets.len();
-        self.held.push_back((now, stream, octets));
-        true
-    }
-
-    /// Removes and returns what is held for `stream`, oldest first.
-    pub(crate) fn take(&mut self, stream: u64, now: Instant) -> Vec<Vec<u8>> {
-        self.expire(now);
-        let mut taken = Vec::new();
-        self.held.retain_mut(|(_, of, octets)| {
-            if *of != stream {
-                return true;
-            }
-            taken.push(std::mem::take(octets));
-            false
-        });
-        self.bytes -= taken.iter().map(Vec::len).sum::<usize>();
-        taken
-    }
-
-    fn expire(&mut self, now: Instant) {
-        while let Some((at, _, octets)) = self.held.front() {
-            if now < *at + Self::WAIT {
-                return;
-            }
-            self.bytes -= octets.len();
-            self.held.pop_front();
-        }
-    }
 }
 
 impl Connection {
@@ -300,7 +257,8 @@ impl Connection {
     pub(crate) fn flush_control(&mut self) {
         if !self.control_out.is_empty() && !self.control_first {
             // Not yet: a server's stream 0 exists when its client has sent in it.
-            self.control_first = self.quic.stream_priority(CONTROL_STREAM, 0, false).is_ok();
+            self.control_first =
+                self.quic.stream_priority(CONTROL_STREAM, CONTROL_URGENCY, false).is_ok();
         }
         while !self.control_out.is_empty() {
             let (front, _) = self.control_out.as_slices();
@@ -356,6 +314,7 @@ impl Tunnel {
             flows: BTreeMap::new(),
             datagram_flows: 0,
             resting: RestOrder::default(),
+            ending: EndingStreams::default(),
             held: BTreeMap::new(),
             next_stream: 4,
             outgoing: VecDeque::new(),

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 
 use crate::command::{AgentService, LocalListener, Protocol};
+use crate::connection::{Connection, FLOW_URGENCY, Kind};
 use crate::event::{Event, FlowKind};
 use crate::flow::answer::FlowAnswer;
 use crate::flow::header::FlowHeader;
@@ -206,16 +207,14 @@ impl Plane {
             self.counters.flows_refused_limit += 1;
             return self.refuse_local(key, FlowAnswer::LimitExceeded, now);
         }
-        let Some(connection) = self.connections.get_mut(tunnel_key) else {
+        let Some(Connection { quic, kind: Kind::Tunnel(tunnel), .. }) =
+            self.connections.get_mut(tunnel_key)
+        else {
             return self.refuse_local(key, FlowAnswer::Unreachable, now);
         };
-        let streams_left = connection.quic.peer_streams_left_bidi();
-        let (Some(flow), Some(tunnel)) = (self.flows.slab.get_mut(key), connection.tunnel_mut())
-        else {
-            return;
-        };
+        let Some(flow) = self.flows.slab.get_mut(key) else { return };
         let is_datagram = flow.kind != FlowKind::Tcp;
-        if streams_left == 0 || over_budget || tunnel.flows.len() >= flows_max {
+        if quic.peer_streams_left_bidi() == 0 || over_budget || tunnel.flows.len() >= flows_max {
             self.counters.flows_refused_limit += 1;
             return self.refuse_local(key, FlowAnswer::LimitExceeded, now);
         }
@@ -225,6 +224,8 @@ impl Plane {
 
         let stream = tunnel.next_stream;
         tunnel.next_stream += 4;
+        // From here on it exists: if it ends before its header is sent, the connector hears that.
+        let _ = quic.stream_priority(stream, FLOW_URGENCY, true);
         tunnel.flows.insert(stream, key);
         tunnel.datagram_flows += usize::from(is_datagram);
         flow.tunnel = Some(tunnel_key);

@@ -12,11 +12,12 @@ use std::time::{Duration, Instant};
 use crate::backend::tcp::{ConnectProgress, TcpEnd};
 use crate::backend::udp::UdpEnd;
 use crate::command::{BackendService, Protocol};
-use crate::connection::Tunnel;
+use crate::connection::{Connection, Kind, Tunnel};
 use crate::event::FlowKind;
 use crate::flow::answer::{FlowAnswer, StreamError};
 use crate::flow::header::{FlowHeaderError, HEADER_BYTES_MAX};
 
+use super::ending_streams::OwnEnd;
 use super::flows::{Flow, FlowTable, Local, Stage};
 use super::plane::Plane;
 
@@ -273,18 +274,13 @@ impl Plane {
         self.report_refused(key, answer);
         let Some(flow) = self.flows.slab.get(key) else { return };
         let (stream, tunnel) = (flow.up.stream, flow.tunnel);
-        if let Some(connection) = tunnel.and_then(|it| self.connections.get_mut(it)) {
-            let sent = connection.quic.stream_send(stream, &[answer.octet()], true);
+        let connection = tunnel.and_then(|it| self.connections.get_mut(it));
+        if let Some(Connection { quic, kind: Kind::Tunnel(tunnel), .. }) = connection {
             // No room for one octet: the code of the reset says the same.
-            if sent != Ok(1) {
-                let _ = connection.quic.stream_shutdown(
-                    stream,
-                    quiche::Shutdown::Write,
-                    StreamError::from_code(u64::from(answer.octet())).code(),
-                );
-            }
-            let code = StreamError::from_code(u64::from(answer.octet())).code();
-            let _ = connection.quic.stream_shutdown(stream, quiche::Shutdown::Read, code);
+            let error = StreamError::from_code(u64::from(answer.octet()));
+            let is_told = quic.stream_send(stream, &[answer.octet()], true) == Ok(1);
+            let own = if is_told { OwnEnd::Finished } else { OwnEnd::Open(error) };
+            tunnel.ending.end(quic, stream, own, error);
         }
         if let Some(tunnel) = tunnel {
             self.mark_dirty(tunnel);

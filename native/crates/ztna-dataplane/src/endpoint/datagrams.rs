@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
-use crate::connection::CONTROL_STREAM;
+use crate::connection::{CONTROL_STREAM, Connection, Kind};
 use crate::event::FlowKind;
+use crate::flow::answer::StreamError;
 use crate::flow::datagram::{FlowDatagram, write_packet};
 use crate::socks::write_datagram;
 
@@ -96,9 +97,12 @@ impl Plane {
             self.counters.datagrams_dropped_unknown_flow += 1;
             return;
         }
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        let accepted = connection.accepted;
-        let Some(tunnel) = connection.tunnel_mut() else { return };
+        let Some(Connection { quic, kind: Kind::Tunnel(tunnel), accepted, .. }) =
+            self.connections.get_mut(key)
+        else {
+            return;
+        };
+        let is_over = tunnel.ending.is_ending(stream) || quic.stream_closed(stream);
         let flow = tunnel.flows.get(&stream).copied();
         let is_open = flow
             .and_then(|flow| self.flows.slab.get(flow))
@@ -106,11 +110,10 @@ impl Plane {
         match flow {
             Some(flow) if is_open => self.deliver(flow, octets, now),
             // The agent opened every stream that can have datagrams; a connector may not know it yet.
-            None if !accepted || connection.quic.stream_closed(stream) => {
+            None if !*accepted || is_over => {
                 self.counters.datagrams_dropped_unknown_flow += 1;
             }
             Some(_) | None => {
-                let Some(tunnel) = connection.tunnel_mut() else { return };
                 if !tunnel.early.hold(stream, octets.to_vec(), now) {
                     self.counters.datagrams_dropped_early += 1;
                 }
@@ -241,16 +244,8 @@ impl Plane {
             match connection.quic.stream_recv(stream, &mut buffer) {
                 Ok((_, false)) => {}
                 Err(quiche::Error::Done) => return,
-                Ok((_, true)) => {
-                    let _ = connection.quic.stream_send(stream, b"", true);
-                    self.close_flow(key, None);
-                    return;
-                }
-                Err(_) => {
-                    let code = crate::flow::answer::StreamError::PeerReset;
-                    self.fail_flow(key, code, now);
-                    return;
-                }
+                Ok((_, true)) => return self.finish_datagram_flow(key, now),
+                Err(_) => return self.fail_flow(key, StreamError::PeerReset, now),
             }
         }
     }
@@ -284,16 +279,20 @@ impl Plane {
     }
 
     /// Ends a datagram flow in order.
-    pub(super) fn finish_datagram_flow(&mut self, key: usize) {
-        let Some(flow) = self.flows.slab.get(key) else { return };
-        let (tunnel, stream) = (flow.tunnel, flow.up.stream);
-        if let Some(connection) = tunnel.and_then(|it| self.connections.get_mut(it)) {
-            // No room for the FIN: the connector ends the flow when it is idle.
-            let _ = connection.quic.stream_send(stream, b"", true);
-        }
-        if let Some(tunnel) = tunnel {
-            self.mark_dirty(tunnel);
-        }
+    pub(super) fn finish_datagram_flow(&mut self, key: usize, now: Instant) {
+        self.finish_stream(key, now);
         self.close_flow(key, None);
+    }
+
+    fn finish_stream(&mut self, key: usize, now: Instant) {
+        let Some(flow) = self.flows.slab.get(key) else { return };
+        let Some(tunnel) = flow.tunnel else { return };
+        let (stream, is_told) = (flow.up.stream, flow.up.preface.is_empty());
+        let Some(connection) = self.connections.get_mut(tunnel) else { return };
+        if is_told && connection.quic.stream_send(stream, b"", true).is_ok() {
+            self.mark_dirty(tunnel);
+        } else {
+            self.end_stream(key, StreamError::PeerReset, now);
+        }
     }
 }

@@ -44,6 +44,7 @@ impl Plane {
             self.serve_waiting_of(key, now);
             // Streams first: a header that came with its datagrams makes them belong to somebody.
             self.note_readable_flows(key, now);
+            self.note_ends(key, now);
             self.read_datagrams(key, now);
         }
     }
@@ -133,6 +134,18 @@ impl Plane {
             application: ending.application,
             reason: ending.reason,
         });
+    }
+
+    fn note_ends(&mut self, key: usize, now: Instant) {
+        let Some(Connection { quic, kind: Kind::Tunnel(tunnel), .. }) =
+            self.connections.get_mut(key)
+        else {
+            return;
+        };
+        if tunnel.ending.wants_timeout(quic) {
+            tunnel.ending.handle_packets(quic);
+            self.want_sweep(now);
+        }
     }
 
     /// Tells the paths what QUIC lost: their packets may be too large.

@@ -10,6 +10,7 @@ use crate::event::{FlowChange, FlowKind};
 use crate::flow::answer::{FlowAnswer, StreamError};
 use crate::id::ConnectionHandle;
 
+use super::ending_streams::{OwnEnd, discard};
 use super::flow_reports::Subject;
 use super::flows::{Flow, Local, Stage};
 use super::plane::Plane;
@@ -44,7 +45,7 @@ impl Plane {
                 return self.pump_opening(key, now);
             }
             Stage::Greeting => return self.read_greeting(key, now),
-            Stage::Associated(listener) => return self.watch_association(key, listener),
+            Stage::Associated(listener) => return self.watch_association(key, listener, now),
             Stage::Waiting | Stage::Held => return,
         }
         let Some(tunnel) = flow.tunnel else { return };
@@ -145,42 +146,33 @@ impl Plane {
         for stream in unknown {
             if accepted {
                 self.accept_flow(key, stream, now);
-            } else {
-                // Its flow ended here: what still comes only returns its credit.
-                self.discard_stream(key, stream);
+            } else if let Some(connection) = self.connections.get_mut(key) {
+                // Its flow finished here: the connector's end is still to be read.
+                discard(&mut connection.quic, stream);
             }
         }
     }
 
-    pub(super) fn discard_stream(&mut self, key: usize, stream: u64) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        // QUIC forgets a stream when its end is read, and never when its end is discarded.
-        loop {
-            match connection.quic.stream_recv(stream, &mut self.flows.scratch) {
-                Ok((_, false)) => {}
-                Err(quiche::Error::Done) => break,
-                Ok((_, true)) | Err(_) => return,
-            }
-        }
-        let code = StreamError::PeerReset.code();
-        // Done or gone: nothing is left to discard.
-        let _ = connection.quic.stream_shutdown(stream, quiche::Shutdown::Read, code);
+    /// Ends the stream of a flow that did not end in order.
+    pub(super) fn end_stream(&mut self, key: usize, error: StreamError, now: Instant) {
+        let Some(flow) = self.flows.slab.get(key) else { return };
+        let Some(tunnel_key) = flow.tunnel else { return };
+        let Some(Connection { quic, kind: Kind::Tunnel(tunnel), .. }) =
+            self.connections.get_mut(tunnel_key)
+        else {
+            return;
+        };
+        let own = if flow.up.finished { OwnEnd::Finished } else { OwnEnd::Open(error) };
+        tunnel.ending.end(quic, flow.up.stream, own, error);
+        self.want_sweep(now);
+        self.mark_dirty(tunnel_key);
     }
 
     /// Ends a flow at both ends with an error.
     pub(super) fn fail_flow(&mut self, key: usize, error: StreamError, now: Instant) {
-        let Some(flow) = self.flows.slab.get_mut(key) else { return };
-        let (tunnel, stream) = (flow.tunnel, flow.up.stream);
-        if let Some(connection) = tunnel.and_then(|tunnel| self.connections.get_mut(tunnel)) {
-            // Done: that direction ended before.
-            let _ = connection.quic.stream_shutdown(stream, quiche::Shutdown::Read, error.code());
-            let _ = connection.quic.stream_shutdown(stream, quiche::Shutdown::Write, error.code());
-        }
+        self.end_stream(key, error, now);
         self.reset_local(key, now);
         self.close_flow(key, Some(error.code()));
-        if let Some(tunnel) = tunnel {
-            self.mark_dirty(tunnel);
-        }
     }
 
     fn reset_local(&mut self, key: usize, now: Instant) {
@@ -323,10 +315,29 @@ impl Plane {
         for key in overdue {
             self.flow_overdue(key, now);
         }
-        for (_, connection) in &mut self.connections {
-            if let Some(tunnel) = connection.tunnel_mut() {
-                tunnel.reassembler.handle_timeout(now);
+        self.sweep_tunnels(now);
+    }
+
+    fn sweep_tunnels(&mut self, now: Instant) {
+        let mut sending = Vec::new();
+        for (key, connection) in &mut self.connections {
+            let Connection { quic, kind: Kind::Tunnel(tunnel), .. } = connection else { continue };
+            tunnel.reassembler.handle_timeout(now);
+            if !tunnel.ending.wants_timeout(quic) {
+                continue;
             }
+            for stream in tunnel.ending.handle_timeout(quic) {
+                if let Some(flow) = tunnel.flows.get(&stream) {
+                    self.flows.mark(*flow);
+                }
+            }
+            if tunnel.ending.wants_timeout(quic) {
+                self.flows.next_sweep.get_or_insert(now + SWEEP_INTERVAL);
+            }
+            sending.push(key);
+        }
+        for key in sending {
+            self.mark_dirty(key);
         }
     }
 

@@ -74,18 +74,18 @@ impl Plane {
             .map(|(index, _)| index)
             .collect();
         for index in unwanted {
-            self.close_listener(index);
+            self.close_listener(index, now);
         }
         for listener in asked {
             let is_open =
                 self.agent.listeners.iter().any(|(_, it)| it.asked.as_ref() == Some(&listener));
-            if !is_open && let Err(error) = self.open_listener(listener, now) {
+            if !is_open && let Err(error) = self.open_listener(listener) {
                 self.fail_command(&error);
             }
         }
     }
 
-    fn open_listener(&mut self, asked: LocalListener, now: Instant) -> Result<(), EndpointError> {
+    fn open_listener(&mut self, asked: LocalListener) -> Result<(), EndpointError> {
         let index = self.agent.listeners.vacant_key();
         if index >= LISTENERS_MAX {
             self.warn("listener not opened", format!("there are {LISTENERS_MAX} already"));
@@ -106,11 +106,10 @@ impl Plane {
             }
         };
         self.agent.listeners.insert(Listener { asked: Some(asked), kind });
-        let _ = now;
         Ok(())
     }
 
-    fn close_listener(&mut self, index: usize) {
+    fn close_listener(&mut self, index: usize, now: Instant) {
         let Some(listener) = self.agent.listeners.try_remove(index) else { return };
         // Dropping a socket takes it out of the poll.
         drop(listener);
@@ -126,7 +125,7 @@ impl Plane {
             .map(|(key, _)| key)
             .collect();
         for key in orphans {
-            self.finish_datagram_flow(key);
+            self.finish_datagram_flow(key, now);
         }
     }
 
@@ -270,7 +269,7 @@ impl Plane {
     }
 
     /// An association ends when its TCP connection does.
-    pub(super) fn watch_association(&mut self, key: usize, listener: usize) {
+    pub(super) fn watch_association(&mut self, key: usize, listener: usize, now: Instant) {
         let mut buffer = [0; 64];
         loop {
             let Some(Local::Tcp(tcp)) = self.flows.slab.get_mut(key).map(|flow| &mut flow.local)
@@ -281,7 +280,7 @@ impl Plane {
                 TcpRead::Data(_) => {}
                 TcpRead::WouldBlock => return,
                 TcpRead::End | TcpRead::Failed(_) => {
-                    self.close_listener(listener);
+                    self.close_listener(listener, now);
                     return self.close_flow(key, None);
                 }
             }

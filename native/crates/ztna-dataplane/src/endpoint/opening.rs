@@ -73,8 +73,8 @@ impl Plane {
     /// Tells the application that its flow is not to be, in the words of its own protocol.
     pub(super) fn refuse_local(&mut self, key: usize, answer: FlowAnswer, now: Instant) {
         self.report_refused(key, answer);
+        self.end_stream(key, StreamError::PeerReset, now);
         let Some(flow) = self.flows.slab.get_mut(key) else { return };
-        let (tunnel, stream) = (flow.tunnel, flow.up.stream);
         let unreachable = matches!(answer, FlowAnswer::Unreachable | FlowAnswer::TimedOut);
         match std::mem::replace(&mut flow.local, Local::None) {
             Local::Terminated(link, id) => {
@@ -106,16 +106,7 @@ impl Plane {
             | Local::Socks { .. }
             | Local::Echo => {}
         }
-        if let Some(connection) = tunnel.and_then(|it| self.connections.get_mut(it)) {
-            let code = StreamError::PeerReset.code();
-            // Done: the connector ended that direction with its answer.
-            let _ = connection.quic.stream_shutdown(stream, quiche::Shutdown::Write, code);
-            let _ = connection.quic.stream_shutdown(stream, quiche::Shutdown::Read, code);
-        }
         self.linger(key, now);
-        if let Some(tunnel) = tunnel {
-            self.mark_dirty(tunnel);
-        }
     }
 
     /// Ends a flow that was refused. A client that has to read why stays until it closes: closing on

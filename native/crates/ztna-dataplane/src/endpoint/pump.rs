@@ -66,23 +66,20 @@ pub(super) fn pump(
         | Local::Echo => return Pumped::Idle,
     };
 
-    let up = match send_up(&mut flow.up, &mut end, quic, scratch) {
-        Direction::Failed(error) => return Pumped::Failed(error),
-        moved @ (Direction::Blocked | Direction::Spent) => moved,
-    };
-    let down = match send_down(&mut flow.down, &mut end, flow.up.stream, quic, scratch) {
-        Direction::Failed(error) => return Pumped::Failed(error),
-        moved @ (Direction::Blocked | Direction::Spent) => moved,
-    };
+    let up = send_up(&mut flow.up, &mut end, quic, scratch);
+    if let Direction::Failed(error) = up {
+        return Pumped::Failed(error);
+    }
+    let down = send_down(&mut flow.down, &mut end, flow.up.stream, quic, scratch);
+    if let Direction::Failed(error) = down {
+        return Pumped::Failed(error);
+    }
 
     if flow.up.finished && flow.down.finished {
         return Pumped::Finished;
     }
-    flow.down.blocked_since = match (flow.down.local_blocked, flow.down.blocked_since) {
-        (false, _) => None,
-        (true, None) => Some(now),
-        (true, since) => since,
-    };
+    let blocked_since = flow.down.blocked_since.unwrap_or(now);
+    flow.down.blocked_since = flow.down.local_blocked.then_some(blocked_since);
     match (up, down) {
         (Direction::Blocked, Direction::Blocked) => Pumped::Idle,
         _ => Pumped::Again,
@@ -125,6 +122,19 @@ impl Down {
         self.pending.extend_from_slice(octets);
         self.bytes += octets.len() as u64;
         self.fin_read = finished;
+    }
+
+    /// The local end takes nothing more at the moment. The stream's end is heard all the same: a reset
+    /// does not wait until somebody reads.
+    fn block(&mut self, stream: u64, quic: &mut Quic) -> Direction {
+        self.local_blocked = true;
+        if quic.stream_readable(stream) && quic.stream_readable_len(stream, 1) == 0 {
+            match receive(quic, stream, &mut [0]) {
+                Ok(end) => self.fin_read |= end.is_some_and(|(_, finished)| finished),
+                Err(error) => return Direction::Failed(error),
+            }
+        }
+        Direction::Blocked
     }
 
     /// Everything that waited was taken. Its memory goes back: many flows are blocked once and live long.
@@ -200,10 +210,7 @@ fn send_down(
     while moved < BUDGET_BYTES {
         if let Some(rest) = down.pending.get(down.pending_at..).filter(|rest| !rest.is_empty()) {
             match end.write(rest) {
-                Ok(0) => {
-                    down.local_blocked = true;
-                    return Direction::Blocked;
-                }
+                Ok(0) => return down.block(stream, quic),
                 Ok(count) => down.pending_at += count,
                 Err(error) => return Direction::Failed(error),
             }
@@ -225,10 +232,7 @@ fn send_down(
                 down.fin_read = finished;
             }
             Ok(Write::Nothing) => return Direction::Blocked,
-            Ok(Write::Full) => {
-                down.local_blocked = true;
-                return Direction::Blocked;
-            }
+            Ok(Write::Full) => return down.block(stream, quic),
             Err(error) => return Direction::Failed(error),
         }
     }

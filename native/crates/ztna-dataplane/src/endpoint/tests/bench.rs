@@ -1,4 +1,4 @@
-//! A connector's data plane without its loop: the peer is in memory and time is what the test says.
+//! A data plane without its loop: the peer is in memory and time is what the test says.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -23,10 +23,10 @@ use crate::tls::TlsContext;
 pub(super) const SERVICE: &str = "notes";
 pub(super) const PORT: u16 = 80;
 
-/// A connector with one tunnel, and the agent's end of it.
+/// A connector or an agent with one tunnel, and the peer's end of it.
 pub(super) struct Bench {
     pub(super) plane: Plane,
-    pub(super) agent: Quic,
+    pub(super) peer: Quic,
     pub(super) now: Instant,
     pub(super) tunnel: usize,
     pub(super) alice: Identity,
@@ -37,12 +37,22 @@ pub(super) struct Bench {
 }
 
 impl Bench {
+    /// A connector.
     pub(super) fn new() -> Self {
+        Self::of(Role::Connector)
+    }
+
+    /// An agent: the peer is a connector.
+    pub(super) fn agent() -> Self {
+        Self::of(Role::Agent)
+    }
+
+    fn of(role: Role) -> Self {
         let now = epoch();
         let poll = Poll::new().unwrap();
         let shared = Shared::new(Waker::new(poll.registry(), WAKE).unwrap(), Box::new(|| {}));
         let config = EndpointConfig {
-            role: Role::Connector,
+            role,
             listen: Vec::new(),
             reset_key: [7; 32],
             allow_loopback: true,
@@ -55,18 +65,29 @@ impl Bench {
         let issue = |spec: LeafSpec| ca.issue(&LeafSpec { not_before, not_after, ..spec });
         let rack = issue(LeafSpec::connector("rack"));
         let alice = issue(LeafSpec::agent("alice"));
-        plane.apply(Command::SetTls(rack.material(&[&ca], &[])), now);
+        let accepts = role == Role::Connector;
+        let (own, other) = if accepts { (&rack, &alice) } else { (&alice, &rack) };
+        plane.apply(Command::SetTls(own.material(&[&ca], &[])), now);
 
-        let mut tls = TlsContext::new(&alice.material(&[&ca], &[]), unix).unwrap();
-        let id = ConnectionId::from_ref(&[2; 8]);
-        let agent =
-            quiche::connect(None, &id, VIRTUAL_PEER, VIRTUAL_LOCAL, tls.tunnel_client(true))
-                .unwrap();
+        let mut peer_tls = TlsContext::new(&other.material(&[&ca], &[]), unix).unwrap();
+        let tls = plane.tls.as_mut().unwrap();
+        let (own_tls, peer_tls) = if accepts {
+            (tls.tunnel_server(true), peer_tls.tunnel_client(true))
+        } else {
+            (tls.tunnel_client(true), peer_tls.tunnel_server(true))
+        };
         let id = plane.shared.issue_connection_id();
-        let config = plane.tls.as_mut().unwrap().tunnel_server(true);
-        let cid = ConnectionId::from_ref(&id.0);
-        let quic = quiche::accept(&cid, None, VIRTUAL_LOCAL, VIRTUAL_PEER, config).unwrap();
-        let tunnel = plane.insert_tunnel(quic, true, PairId(1), id, None, now);
+        let connect = |accepts, id: &[u8], own, peer, config| {
+            let id = ConnectionId::from_ref(id);
+            if accepts {
+                quiche::accept(&id, None, own, peer, config).unwrap()
+            } else {
+                quiche::connect(None, &id, own, peer, config).unwrap()
+            }
+        };
+        let quic = connect(accepts, &id.0, VIRTUAL_LOCAL, VIRTUAL_PEER, own_tls);
+        let peer = connect(!accepts, &[2; 8], VIRTUAL_PEER, VIRTUAL_LOCAL, peer_tls);
+        let tunnel = plane.insert_tunnel(quic, accepts, PairId(1), id, None, now);
         let connection = &mut plane.connections[tunnel];
         let handle = connection.handle;
         let relay = "192.0.2.1:4433".parse().unwrap();
@@ -75,11 +96,12 @@ impl Bench {
         // Of a socket that there is not.
         live.routes.push(Route { path, port: 0, remote: relay, channel: None });
 
-        let mut bench = Self { plane, agent, now, tunnel, alice, handle, next_stream: 4, ca, rack };
+        let mut bench = Self { plane, peer, now, tunnel, alice, handle, next_stream: 4, ca, rack };
+        bench.plane.mark_dirty(tunnel);
         bench.run();
         bench.plane.apply(Command::Admit { connection: handle }, now);
         bench.run();
-        assert!(bench.agent.is_established());
+        assert!(bench.peer.is_established());
         bench
     }
 
@@ -120,14 +142,14 @@ impl Bench {
     pub(super) fn write(&mut self, octets: &[u8]) -> u64 {
         let stream = self.next_stream;
         self.next_stream += 4;
-        self.agent.stream_send(stream, octets, false).unwrap();
+        self.peer.stream_send(stream, octets, false).unwrap();
         self.run();
         stream
     }
 
     /// Sends a DATAGRAM payload.
     pub(super) fn send(&mut self, payload: &[u8]) {
-        self.agent.dgram_send(payload).unwrap();
+        self.peer.dgram_send(payload).unwrap();
         self.run();
     }
 
@@ -148,16 +170,16 @@ impl Bench {
         self.run();
     }
 
-    /// Delivers what the agent has and returns how many flows that has look.
+    /// Delivers what the peer has and returns how many flows that has look.
     pub(super) fn marked_flows(&mut self) -> usize {
         self.receive();
         self.plane.drive_dirty(self.now);
         self.plane.flows.dirty.len()
     }
 
-    /// Loses the next packet of the agent.
+    /// Loses the next packet of the peer.
     pub(super) fn lose(&mut self) {
-        self.agent.send(&mut [0; 1_500]).unwrap();
+        self.peer.send(&mut [0; 1_500]).unwrap();
     }
 
     /// Delivers packets both ways until nothing is left to do.
@@ -167,13 +189,39 @@ impl Bench {
 
     /// Waits until a backend's socket tells something, and has its flow look.
     pub(super) fn wait_backend(&mut self) {
+        self.hear_backend();
+        self.run();
+    }
+
+    /// Waits until a backend's socket tells something.
+    pub(super) fn hear_backend(&mut self) {
         let mut told = mio::Events::with_capacity(8);
         self.plane.poll.poll(&mut told, Some(Duration::from_secs(10))).unwrap();
         assert!(!told.is_empty(), "an event comes within 10 s");
         for event in &told {
-            self.plane.flows.mark(event.token().0 - FLOW_BASE);
+            self.plane.flows.note_ready(event.token().0 - FLOW_BASE, event);
         }
-        self.run();
+    }
+
+    /// Delivers what both have, each time once.
+    pub(super) fn step(&mut self) {
+        self.deliver();
+    }
+
+    /// Loses what the peer has, and has it find out by the packets that come after.
+    pub(super) fn lose_and_go_on(&mut self) {
+        self.lose();
+        for _ in 0..4 {
+            self.peer.send_ack_eliciting().unwrap();
+            self.run();
+        }
+    }
+
+    /// Loses what this side has.
+    pub(super) fn lose_own(&mut self) {
+        self.plane.pump_flows(self.now);
+        let quic = &mut self.plane.connections[self.tunnel].quic;
+        while quic.send(&mut [0; 1_500]).is_ok() {}
     }
 
     /// Lets time pass in steps that no deadline hides behind.
@@ -189,11 +237,17 @@ impl Bench {
     /// Returns the answer or the reset code that came on a stream, if any did.
     pub(super) fn answer(&mut self, stream: u64) -> Option<Result<u8, u64>> {
         let mut octet = [0];
-        match self.agent.stream_recv(stream, &mut octet) {
+        match self.peer.stream_recv(stream, &mut octet) {
             Ok(_) => Some(Ok(octet[0])),
             Err(quiche::Error::StreamReset(code)) => Some(Err(code)),
             Err(_) => None,
         }
+    }
+
+    /// Returns whether QUIC keeps a stream, and its place among the agent's streams with it.
+    pub(super) fn knows(&mut self, stream: u64) -> bool {
+        let quic = &mut self.plane.connections[self.tunnel].quic;
+        quic.stream_recv(stream, &mut []) != Err(quiche::Error::InvalidStreamState(stream))
     }
 
     pub(super) fn tunnel(&mut self) -> &mut Tunnel {
@@ -235,7 +289,7 @@ impl Bench {
     fn receive(&mut self) -> bool {
         let mut buffer = [0; 1_500];
         let mut any = false;
-        while let Ok((length, _)) = self.agent.send(&mut buffer) {
+        while let Ok((length, _)) = self.peer.send(&mut buffer) {
             any = true;
             let info = RecvInfo { from: VIRTUAL_PEER, to: VIRTUAL_LOCAL };
             let connection = &mut self.plane.connections[self.tunnel];
@@ -257,7 +311,7 @@ impl Bench {
         while let Ok((length, _)) = connection.quic.send(&mut buffer) {
             any = true;
             let info = RecvInfo { from: VIRTUAL_LOCAL, to: VIRTUAL_PEER };
-            self.agent.recv(&mut buffer[..length], info).unwrap();
+            self.peer.recv(&mut buffer[..length], info).unwrap();
         }
         any
     }

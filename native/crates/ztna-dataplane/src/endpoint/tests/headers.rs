@@ -32,7 +32,7 @@ fn a_header_that_trickles_in_is_answered_when_it_is_complete() {
 
     for octet in *b"\x00\x00\x05notes" {
         bench.pass(Duration::from_millis(500));
-        bench.agent.stream_send(stream, &[octet], false).unwrap();
+        bench.peer.stream_send(stream, &[octet], false).unwrap();
         bench.run();
     }
 

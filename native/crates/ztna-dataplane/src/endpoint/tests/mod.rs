@@ -8,6 +8,7 @@
 mod backends;
 mod bench;
 mod early;
+mod ending;
 mod forwarding;
 mod headers;
 mod standing;

@@ -22,7 +22,7 @@ fn material_that_revokes_a_peer_ends_its_live_tunnel_and_its_flows() {
     let alice = bench.alice.revoked_key();
     bench.revoke(alice);
 
-    let error = bench.agent.peer_error().unwrap();
+    let error = bench.peer.peer_error().unwrap();
     assert_eq!((error.is_app, error.error_code), (true, REVOKED));
     assert!(bench.flow(stream).is_none());
     let told = bench
@@ -110,7 +110,7 @@ fn a_live_tunnel_is_judged_by_issuer_and_serial_too() {
     let alice = bench.alice.revoked_certificate();
     bench.revoke(alice);
 
-    assert_eq!(bench.agent.peer_error().unwrap().error_code, REVOKED);
+    assert_eq!(bench.peer.peer_error().unwrap().error_code, REVOKED);
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn material_that_revokes_somebody_else_leaves_a_live_tunnel_alone() {
 
     bench.revoke(Revocation::Spki("ab".repeat(32)));
 
-    assert!(bench.agent.peer_error().is_none());
+    assert!(bench.peer.peer_error().is_none());
     let stream = bench.open(FlowKind::Tcp);
     assert!(bench.flow(stream).is_some());
 }
@@ -208,7 +208,7 @@ fn a_tunnel_whose_gap_is_filled_in_time_goes_on() {
     bench.plane.config.limits.tunnel_buffer_bytes_max = usize::MAX;
     bench.pass(Duration::from_secs(3));
 
-    assert!(bench.agent.peer_error().is_none());
+    assert!(bench.peer.peer_error().is_none());
     assert_eq!(bench.tunnel().hoards_since, None);
 }
 
@@ -221,7 +221,7 @@ fn hoarding() -> (Bench, Silent) {
     let stream = bench.open(FlowKind::Tcp);
     let held = bench.plane.connections[bench.tunnel].meter.bytes();
     bench.plane.config.limits.tunnel_buffer_bytes_max = held + 4_096;
-    bench.agent.stream_send(stream, &[7; 8_192], false).unwrap();
+    bench.peer.stream_send(stream, &[7; 8_192], false).unwrap();
     bench.lose();
     bench.marked_flows();
     bench.plane.transmit_dirty(bench.now);
@@ -260,11 +260,11 @@ fn a_flow_whose_backend_takes_nothing_is_not_looked_at_for_more_of_it() {
     bench.grant();
     let stream = bench.open(FlowKind::Tcp);
 
-    bench.agent.stream_send(stream, b"early", false).unwrap();
+    bench.peer.stream_send(stream, b"early", false).unwrap();
     assert_eq!(bench.marked_flows(), 0);
 
     let code = StreamError::PeerReset.code();
-    bench.agent.stream_shutdown(stream, quiche::Shutdown::Write, code).unwrap();
+    bench.peer.stream_shutdown(stream, quiche::Shutdown::Write, code).unwrap();
     assert_eq!(bench.marked_flows(), 1);
 }
 

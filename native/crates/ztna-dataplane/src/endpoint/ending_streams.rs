@@ -1,0 +1,111 @@
+//! Streams of flows that are over, until QUIC has forgotten them.
+//!
+//! - **quiche forgets a stream when the end of the own direction is acknowledged and the peer's is
+//!   there**: an end that comes after reading was shut down, and after that acknowledgement, is not noticed
+//!   (quiche 0.30, issue 1968). The stream stays, and its place among the peer's streams with it. So the
+//!   own direction ends, or says once more that it has ended, when the peer's end is there.
+//! - **A stopped stream is forgotten when its capacity is asked for**, and not before.
+
+use std::collections::BTreeMap;
+
+use crate::connection::Quic;
+use crate::flow::answer::StreamError;
+
+/// Streams that are looked at whenever packets came; a timeout looks at all.
+const LOOKED_AT: usize = 64;
+
+/// The own direction of a stream whose flow is over.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum OwnEnd {
+    /// FIN was sent.
+    Finished,
+    /// It is reset when the peer's end is there.
+    Open(StreamError),
+}
+
+/// Streams of one tunnel that belong to no flow any more.
+#[derive(Default)]
+pub(crate) struct EndingStreams {
+    /// Those whose peer was asked to stop.
+    stopped: BTreeMap<u64, OwnEnd>,
+    /// Of the streams that the peer wants stopped: how many were looked for.
+    peer_stops: u64,
+}
+
+impl EndingStreams {
+    /// Ends both directions of a stream. `error` is what the peer reads.
+    pub(super) fn end(&mut self, quic: &mut Quic, stream: u64, own: OwnEnd, error: StreamError) {
+        // An end that is there already is lost when reading is shut down.
+        discard(quic, stream);
+        if quic.stream_finished(stream) {
+            if let OwnEnd::Open(error) = own {
+                reset(quic, stream, error);
+            }
+            return;
+        }
+        // Done: that was said before.
+        let _ = quic.stream_shutdown(stream, quiche::Shutdown::Read, error.code());
+        self.stopped.insert(stream, own);
+    }
+
+    pub(super) fn is_ending(&self, stream: u64) -> bool {
+        self.stopped.contains_key(&stream)
+    }
+
+    /// Looks whether the ends of some streams are there.
+    pub(super) fn handle_packets(&mut self, quic: &mut Quic) {
+        self.look(quic, LOOKED_AT);
+    }
+
+    /// Looks at all streams. Returns those that the peer wants stopped: QUIC has forgotten them, unless
+    /// they have a flow.
+    pub(super) fn handle_timeout(&mut self, quic: &mut Quic) -> Vec<u64> {
+        self.look(quic, usize::MAX);
+
+        let peer_stops = quic.stats().stopped_stream_count_remote;
+        if peer_stops == self.peer_stops {
+            return Vec::new();
+        }
+        let writable = quic.writable();
+        if writable.len() == 0 {
+            // There is no credit, and no telling.
+            return Vec::new();
+        }
+        self.peer_stops = peer_stops;
+        writable.filter(|stream| is_stopped(quic, *stream)).collect()
+    }
+
+    /// Returns whether [`Self::handle_timeout`] has something to look at.
+    pub(super) fn wants_timeout(&self, quic: &Quic) -> bool {
+        !self.stopped.is_empty() || quic.stats().stopped_stream_count_remote != self.peer_stops
+    }
+
+    fn look(&mut self, quic: &mut Quic, most: usize) {
+        let streams = self.stopped.iter().take(most);
+        let ended = streams.filter(|(stream, _)| quic.stream_finished(**stream));
+        let ended: Vec<(u64, OwnEnd)> = ended.map(|(stream, own)| (*stream, *own)).collect();
+        for (stream, own) in ended {
+            self.stopped.remove(&stream);
+            match own {
+                OwnEnd::Open(error) => reset(quic, stream, error),
+                // Done: it is forgotten already.
+                OwnEnd::Finished => drop(quic.stream_send(stream, b"", true)),
+            }
+        }
+    }
+}
+
+/// Takes what came in a stream, an end included.
+pub(super) fn discard(quic: &mut Quic, stream: u64) {
+    while let Ok((_, false)) = quic.stream_discard(stream, usize::MAX) {}
+}
+
+fn reset(quic: &mut Quic, stream: u64, error: StreamError) {
+    // Done: it is forgotten already, or its peer stopped it.
+    let _ = quic.stream_shutdown(stream, quiche::Shutdown::Write, error.code());
+}
+
+/// Returns whether the peer wants a stream stopped, and lets QUIC forget one that is over.
+fn is_stopped(quic: &mut Quic, stream: u64) -> bool {
+    matches!(quic.stream_capacity(stream), Err(quiche::Error::StreamStopped(_)))
+}
