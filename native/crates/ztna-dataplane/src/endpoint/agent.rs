@@ -65,7 +65,6 @@ impl Plane {
         &mut self,
         services: Vec<AgentService>,
         listeners: Vec<LocalListener>,
-        now: Instant,
     ) {
         self.agent.by_address.clear();
         let mut by_name = HashMap::new();
@@ -79,7 +78,7 @@ impl Plane {
             by_name.insert(name, service);
         }
         self.agent.services = by_name;
-        self.sync_listeners(listeners, now);
+        self.sync_listeners(listeners);
     }
 
     /// Returns whether a service offers a port; echo needs none.
@@ -214,7 +213,10 @@ impl Plane {
         };
         let Some(flow) = self.flows.slab.get_mut(key) else { return };
         let is_datagram = flow.kind != FlowKind::Tcp;
-        if quic.peer_streams_left_bidi() == 0 || over_budget || tunnel.flows.len() >= flows_max {
+        if quic.peer_streams_left_bidi() == 0
+            || over_budget
+            || tunnel.flows.len() + tunnel.ending.len() >= flows_max
+        {
             self.counters.flows_refused_limit += 1;
             return self.refuse_local(key, FlowAnswer::LimitExceeded, now);
         }

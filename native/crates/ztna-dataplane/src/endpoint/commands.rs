@@ -54,7 +54,7 @@ impl Plane {
                 self.with_tunnel(tunnel, |it| it.paths.set_policy(policy, now));
             }
             Command::SetServices { services, listeners } => {
-                self.set_services(services, listeners, now);
+                self.set_services(services, listeners);
             }
             Command::SetBackends { services } => self.connector.set(services),
             Command::Grant { tunnel, service } => self.grant(tunnel, &service, now),

@@ -244,7 +244,7 @@ impl Plane {
             match connection.quic.stream_recv(stream, &mut buffer) {
                 Ok((_, false)) => {}
                 Err(quiche::Error::Done) => return,
-                Ok((_, true)) => return self.finish_datagram_flow(key, now),
+                Ok((_, true)) => return self.finish_datagram_flow(key),
                 Err(_) => return self.fail_flow(key, StreamError::PeerReset, now),
             }
         }
@@ -279,12 +279,12 @@ impl Plane {
     }
 
     /// Ends a datagram flow in order.
-    pub(super) fn finish_datagram_flow(&mut self, key: usize, now: Instant) {
-        self.finish_stream(key, now);
+    pub(super) fn finish_datagram_flow(&mut self, key: usize) {
+        self.finish_stream(key);
         self.close_flow(key, None);
     }
 
-    fn finish_stream(&mut self, key: usize, now: Instant) {
+    fn finish_stream(&mut self, key: usize) {
         let Some(flow) = self.flows.slab.get(key) else { return };
         let Some(tunnel) = flow.tunnel else { return };
         let (stream, is_told) = (flow.up.stream, flow.up.preface.is_empty());
@@ -292,7 +292,7 @@ impl Plane {
         if is_told && connection.quic.stream_send(stream, b"", true).is_ok() {
             self.mark_dirty(tunnel);
         } else {
-            self.end_stream(key, StreamError::PeerReset, now);
+            self.end_stream(key, StreamError::PeerReset);
         }
     }
 }

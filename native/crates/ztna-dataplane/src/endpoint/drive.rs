@@ -39,12 +39,11 @@ impl Plane {
         }
         self.note_end(key, now);
         if is_tunnel {
-            self.note_losses(key, now);
+            self.note_stats(key, now);
             self.poll_paths(key, now);
             self.serve_waiting_of(key, now);
             // Streams first: a header that came with its datagrams makes them belong to somebody.
             self.note_readable_flows(key, now);
-            self.note_ends(key, now);
             self.read_datagrams(key, now);
         }
     }
@@ -136,27 +135,23 @@ impl Plane {
         });
     }
 
-    fn note_ends(&mut self, key: usize, now: Instant) {
+    /// Tells the paths what QUIC lost, for their packets may be too large, and looks for streams that end.
+    fn note_stats(&mut self, key: usize, now: Instant) {
         let Some(Connection { quic, kind: Kind::Tunnel(tunnel), .. }) =
             self.connections.get_mut(key)
         else {
             return;
         };
-        if tunnel.ending.wants_timeout(quic) {
-            tunnel.ending.handle_packets(quic);
-            self.want_sweep(now);
-        }
-    }
-
-    /// Tells the paths what QUIC lost: their packets may be too large.
-    fn note_losses(&mut self, key: usize, now: Instant) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        let lost = connection.quic.stats().lost;
-        let Some(tunnel) = connection.tunnel_mut() else { return };
-        let more = lost.saturating_sub(tunnel.lost_packets);
+        // Once: quiche visits every stream for it.
+        let stats = quic.stats();
+        let more = stats.lost.saturating_sub(tunnel.lost_packets);
         if more > 0 {
-            tunnel.lost_packets = lost;
+            tunnel.lost_packets = stats.lost;
             tunnel.paths.on_quic_lost(more as u64, now);
+        }
+        tunnel.ending.handle_packets(quic, stats.stopped_stream_count_remote);
+        if tunnel.ending.wants_timeout() {
+            self.want_sweep(now);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Streams of flows that are over, until QUIC has forgotten them.
 //!
-//! - **quiche forgets a stream when the end of the own direction is acknowledged and the peer's is
+//! - **quiche forgets a stream when all of the own direction is acknowledged and the peer's end is
 //!   there**: an end that comes after reading was shut down, and after that acknowledgement, is not noticed
 //!   (quiche 0.30, issue 1968). The stream stays, and its place among the peer's streams with it. So the
 //!   own direction ends, or says once more that it has ended, when the peer's end is there.
@@ -23,13 +23,26 @@ pub(super) enum OwnEnd {
     Open(StreamError),
 }
 
+impl OwnEnd {
+    fn tell(self, quic: &mut Quic, stream: u64) {
+        // Done: QUIC has forgotten it, or was told before.
+        let _ = match self {
+            Self::Finished => quic.stream_send(stream, b"", true).map(drop),
+            Self::Open(error) => {
+                quic.stream_shutdown(stream, quiche::Shutdown::Write, error.code())
+            }
+        };
+    }
+}
+
 /// Streams of one tunnel that belong to no flow any more.
 #[derive(Default)]
 pub(crate) struct EndingStreams {
     /// Those whose peer was asked to stop.
     stopped: BTreeMap<u64, OwnEnd>,
-    /// Of the streams that the peer wants stopped: how many were looked for.
+    /// How many streams the peer wants stopped, and how many of those were looked for.
     peer_stops: u64,
+    peer_stops_known: u64,
 }
 
 impl EndingStreams {
@@ -38,10 +51,7 @@ impl EndingStreams {
         // An end that is there already is lost when reading is shut down.
         discard(quic, stream);
         if quic.stream_finished(stream) {
-            if let OwnEnd::Open(error) = own {
-                reset(quic, stream, error);
-            }
-            return;
+            return own.tell(quic, stream);
         }
         // Done: that was said before.
         let _ = quic.stream_shutdown(stream, quiche::Shutdown::Read, error.code());
@@ -52,8 +62,13 @@ impl EndingStreams {
         self.stopped.contains_key(&stream)
     }
 
-    /// Looks whether the ends of some streams are there.
-    pub(super) fn handle_packets(&mut self, quic: &mut Quic) {
+    pub(super) fn len(&self) -> usize {
+        self.stopped.len()
+    }
+
+    /// Looks whether the ends of some streams are there. `peer_stops` is QUIC's count of STOP_SENDING.
+    pub(super) fn handle_packets(&mut self, quic: &mut Quic, peer_stops: u64) {
+        self.peer_stops = peer_stops;
         self.look(quic, LOOKED_AT);
     }
 
@@ -61,23 +76,18 @@ impl EndingStreams {
     /// they have a flow.
     pub(super) fn handle_timeout(&mut self, quic: &mut Quic) -> Vec<u64> {
         self.look(quic, usize::MAX);
-
-        let peer_stops = quic.stats().stopped_stream_count_remote;
-        if peer_stops == self.peer_stops {
-            return Vec::new();
-        }
         let writable = quic.writable();
-        if writable.len() == 0 {
-            // There is no credit, and no telling.
+        // Without credit none is told of.
+        if self.peer_stops == self.peer_stops_known || writable.len() == 0 {
             return Vec::new();
         }
-        self.peer_stops = peer_stops;
+        self.peer_stops_known = self.peer_stops;
         writable.filter(|stream| is_stopped(quic, *stream)).collect()
     }
 
-    /// Returns whether [`Self::handle_timeout`] has something to look at.
-    pub(super) fn wants_timeout(&self, quic: &Quic) -> bool {
-        !self.stopped.is_empty() || quic.stats().stopped_stream_count_remote != self.peer_stops
+    /// Returns whether [`Self::handle_timeout`] sees what [`Self::handle_packets`] does not.
+    pub(super) fn wants_timeout(&self) -> bool {
+        self.stopped.len() > LOOKED_AT || self.peer_stops != self.peer_stops_known
     }
 
     fn look(&mut self, quic: &mut Quic, most: usize) {
@@ -86,11 +96,7 @@ impl EndingStreams {
         let ended: Vec<(u64, OwnEnd)> = ended.map(|(stream, own)| (*stream, *own)).collect();
         for (stream, own) in ended {
             self.stopped.remove(&stream);
-            match own {
-                OwnEnd::Open(error) => reset(quic, stream, error),
-                // Done: it is forgotten already.
-                OwnEnd::Finished => drop(quic.stream_send(stream, b"", true)),
-            }
+            own.tell(quic, stream);
         }
     }
 }
@@ -98,11 +104,6 @@ impl EndingStreams {
 /// Takes what came in a stream, an end included.
 pub(super) fn discard(quic: &mut Quic, stream: u64) {
     while let Ok((_, false)) = quic.stream_discard(stream, usize::MAX) {}
-}
-
-fn reset(quic: &mut Quic, stream: u64, error: StreamError) {
-    // Done: it is forgotten already, or its peer stopped it.
-    let _ = quic.stream_shutdown(stream, quiche::Shutdown::Write, error.code());
 }
 
 /// Returns whether the peer wants a stream stopped, and lets QUIC forget one that is over.

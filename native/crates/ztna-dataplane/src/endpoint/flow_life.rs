@@ -45,7 +45,7 @@ impl Plane {
                 return self.pump_opening(key, now);
             }
             Stage::Greeting => return self.read_greeting(key, now),
-            Stage::Associated(listener) => return self.watch_association(key, listener, now),
+            Stage::Associated(listener) => return self.watch_association(key, listener),
             Stage::Waiting | Stage::Held => return,
         }
         let Some(tunnel) = flow.tunnel else { return };
@@ -154,7 +154,7 @@ impl Plane {
     }
 
     /// Ends the stream of a flow that did not end in order.
-    pub(super) fn end_stream(&mut self, key: usize, error: StreamError, now: Instant) {
+    pub(super) fn end_stream(&mut self, key: usize, error: StreamError) {
         let Some(flow) = self.flows.slab.get(key) else { return };
         let Some(tunnel_key) = flow.tunnel else { return };
         let Some(Connection { quic, kind: Kind::Tunnel(tunnel), .. }) =
@@ -164,13 +164,12 @@ impl Plane {
         };
         let own = if flow.up.finished { OwnEnd::Finished } else { OwnEnd::Open(error) };
         tunnel.ending.end(quic, flow.up.stream, own, error);
-        self.want_sweep(now);
         self.mark_dirty(tunnel_key);
     }
 
     /// Ends a flow at both ends with an error.
     pub(super) fn fail_flow(&mut self, key: usize, error: StreamError, now: Instant) {
-        self.end_stream(key, error, now);
+        self.end_stream(key, error);
         self.reset_local(key, now);
         self.close_flow(key, Some(error.code()));
     }
@@ -323,7 +322,7 @@ impl Plane {
         for (key, connection) in &mut self.connections {
             let Connection { quic, kind: Kind::Tunnel(tunnel), .. } = connection else { continue };
             tunnel.reassembler.handle_timeout(now);
-            if !tunnel.ending.wants_timeout(quic) {
+            if !tunnel.ending.wants_timeout() {
                 continue;
             }
             for stream in tunnel.ending.handle_timeout(quic) {
@@ -331,7 +330,7 @@ impl Plane {
                     self.flows.mark(*flow);
                 }
             }
-            if tunnel.ending.wants_timeout(quic) {
+            if tunnel.ending.wants_timeout() {
                 self.flows.next_sweep.get_or_insert(now + SWEEP_INTERVAL);
             }
             sending.push(key);

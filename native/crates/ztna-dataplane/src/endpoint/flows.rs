@@ -20,7 +20,7 @@ use crate::termination::TerminatedFlow;
 use super::local::Client;
 use super::plane::FLOW_BASE;
 use super::pressure::ProcessBuffers;
-use super::pump::{Down, Up};
+use super::pump::Down;
 
 /// How far a flow has come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -117,6 +117,19 @@ pub(super) struct Flow {
     pub(super) dirty: bool,
     /// It stands in its tunnel's queue for send capacity.
     pub(super) is_queued: bool,
+}
+
+/// From the local end to QUIC.
+#[derive(Debug, Default)]
+pub(super) struct Up {
+    pub(super) stream: u64,
+    /// What goes before the data: a flow's header, or its answer.
+    pub(super) preface: Vec<u8>,
+    pub(super) bytes: u64,
+    /// The stream has no room.
+    pub(super) starved: bool,
+    /// FIN was sent.
+    pub(super) finished: bool,
 }
 
 impl Flow {

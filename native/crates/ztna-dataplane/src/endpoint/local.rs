@@ -65,7 +65,7 @@ enum ListenerKind {
 
 impl Plane {
     /// Opens listeners that are asked for and not open, closes those that are not asked for.
-    pub(super) fn sync_listeners(&mut self, asked: Vec<LocalListener>, now: Instant) {
+    pub(super) fn sync_listeners(&mut self, asked: Vec<LocalListener>) {
         let unwanted: Vec<usize> = self
             .agent
             .listeners
@@ -74,7 +74,7 @@ impl Plane {
             .map(|(index, _)| index)
             .collect();
         for index in unwanted {
-            self.close_listener(index, now);
+            self.close_listener(index);
         }
         for listener in asked {
             let is_open =
@@ -109,7 +109,7 @@ impl Plane {
         Ok(())
     }
 
-    fn close_listener(&mut self, index: usize, now: Instant) {
+    fn close_listener(&mut self, index: usize) {
         let Some(listener) = self.agent.listeners.try_remove(index) else { return };
         // Dropping a socket takes it out of the poll.
         drop(listener);
@@ -125,7 +125,7 @@ impl Plane {
             .map(|(key, _)| key)
             .collect();
         for key in orphans {
-            self.finish_datagram_flow(key, now);
+            self.finish_datagram_flow(key);
         }
     }
 
@@ -269,7 +269,7 @@ impl Plane {
     }
 
     /// An association ends when its TCP connection does.
-    pub(super) fn watch_association(&mut self, key: usize, listener: usize, now: Instant) {
+    pub(super) fn watch_association(&mut self, key: usize, listener: usize) {
         let mut buffer = [0; 64];
         loop {
             let Some(Local::Tcp(tcp)) = self.flows.slab.get_mut(key).map(|flow| &mut flow.local)
@@ -280,7 +280,7 @@ impl Plane {
                 TcpRead::Data(_) => {}
                 TcpRead::WouldBlock => return,
                 TcpRead::End | TcpRead::Failed(_) => {
-                    self.close_listener(listener, now);
+                    self.close_listener(listener);
                     return self.close_flow(key, None);
                 }
             }

@@ -14,9 +14,9 @@ use crate::flow::answer::{FlowAnswer, StreamError};
 use crate::socks::{SocksReply, UNSPECIFIED, write_reply};
 use crate::termination::{DatagramKind, TcpRefusal, Unreachable};
 
-use super::flows::{Flow, Local, Stage};
+use super::flows::{Flow, Local, Stage, Up};
 use super::plane::Plane;
-use super::pump::{Direction, End, Up, send_up};
+use super::pump::{Direction, End, send_up};
 
 /// How long a client that was refused may take to close.
 const LINGER: Duration = Duration::from_secs(2);
@@ -73,7 +73,7 @@ impl Plane {
     /// Tells the application that its flow is not to be, in the words of its own protocol.
     pub(super) fn refuse_local(&mut self, key: usize, answer: FlowAnswer, now: Instant) {
         self.report_refused(key, answer);
-        self.end_stream(key, StreamError::PeerReset, now);
+        self.end_stream(key, StreamError::PeerReset);
         let Some(flow) = self.flows.slab.get_mut(key) else { return };
         let unreachable = matches!(answer, FlowAnswer::Unreachable | FlowAnswer::TimedOut);
         match std::mem::replace(&mut flow.local, Local::None) {

@@ -103,7 +103,7 @@ impl Plane {
                 // Its flow may have ended before, and its place may be another's.
                 let key = DatagramKey::Ping { series: index };
                 if let Some(flow) = self.agent.by_key.get(&key).copied() {
-                    self.finish_datagram_flow(flow, now);
+                    self.finish_datagram_flow(flow);
                 }
             }
             return;

@@ -12,7 +12,7 @@ use crate::connection::Quic;
 use crate::flow::answer::StreamError;
 use crate::termination::{TcpRecvError, TerminatedFlow, Termination};
 
-use super::flows::{Flow, Local};
+use super::flows::{Flow, Local, Up};
 use super::opening::send_preface;
 use super::packets::Link;
 
@@ -66,9 +66,14 @@ pub(super) fn pump(
         | Local::Echo => return Pumped::Idle,
     };
 
+    let had_finished = flow.up.finished;
     let up = send_up(&mut flow.up, &mut end, quic, scratch);
     if let Direction::Failed(error) = up {
         return Pumped::Failed(error);
+    }
+    if flow.up.finished && !had_finished {
+        // The FIN leaves first: QUIC forgets a stream whose other end is read, and the FIN with it.
+        return Pumped::Again;
     }
     let down = send_down(&mut flow.down, &mut end, flow.up.stream, quic, scratch);
     if let Direction::Failed(error) = down {
@@ -84,19 +89,6 @@ pub(super) fn pump(
         (Direction::Blocked, Direction::Blocked) => Pumped::Idle,
         _ => Pumped::Again,
     }
-}
-
-/// From the local end to QUIC.
-#[derive(Debug, Default)]
-pub(super) struct Up {
-    pub(super) stream: u64,
-    /// What goes before the data: a flow's header, or its answer.
-    pub(super) preface: Vec<u8>,
-    pub(super) bytes: u64,
-    /// The stream has no room.
-    pub(super) starved: bool,
-    /// FIN was sent.
-    pub(super) finished: bool,
 }
 
 /// From QUIC to the local end.
@@ -171,7 +163,8 @@ pub(super) fn send_up(
             Err(quiche::Error::StreamStopped(code)) => {
                 return Direction::Failed(StreamError::from_code(code));
             }
-            Err(_) => return Direction::Failed(StreamError::Internal),
+            // Over at both ends, and forgotten.
+            Err(_) => return Direction::Failed(StreamError::PeerReset),
         };
         if capacity == 0 || (capacity < CAPACITY_WORTHWHILE && moved > 0) {
             up.starved = true;

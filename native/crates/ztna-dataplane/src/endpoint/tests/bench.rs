@@ -219,7 +219,7 @@ impl Bench {
 
     /// Loses what this side has.
     pub(super) fn lose_own(&mut self) {
-        self.plane.pump_flows(self.now);
+        while self.plane.pump_flows(self.now) {}
         let quic = &mut self.plane.connections[self.tunnel].quic;
         while quic.send(&mut [0; 1_500]).is_ok() {}
     }

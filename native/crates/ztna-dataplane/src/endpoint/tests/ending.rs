@@ -118,6 +118,32 @@ fn a_stream_that_both_ends_stop_is_forgotten_at_once() {
 }
 
 #[test]
+fn a_flow_that_the_agent_finished_and_stops_ends_with_the_code_of_that() {
+    let (mut bench, _backend, stream) = connected();
+    bench.peer.stream_send(stream, b"", true).unwrap();
+    bench.run();
+
+    stop(&mut bench, stream);
+    bench.pass(SWEEP);
+
+    assert_eq!(bench.changes(), [FlowChange::Closed(Some(StreamError::PeerReset.code()))]);
+}
+
+#[test]
+fn ends_that_finish_at_once_both_hear_of_it() {
+    let (mut bench, backend, stream) = connected();
+    backend.shutdown(Shutdown::Write).unwrap();
+    bench.peer.stream_send(stream, b"", true).unwrap();
+    bench.hear_backend();
+
+    bench.run();
+
+    assert_eq!(bench.peer.stream_recv(stream, &mut [0; 16]), Ok((0, true)));
+    assert!(bench.flow(stream).is_none());
+    assert!(!bench.knows(stream));
+}
+
+#[test]
 fn streams_that_do_not_end_hide_no_others_for_long() {
     let mut bench = Bench::new();
     bench.grant();
@@ -204,6 +230,17 @@ fn an_agent_forgets_the_stream_of_a_ping_that_is_over() {
 }
 
 #[test]
+fn flows_whose_connector_does_not_end_them_count() {
+    let (mut bench, stream) = pinging();
+    fail(&mut bench, stream, StreamError::PeerReset);
+    bench.plane.config.limits.flows_per_tunnel_max = 1;
+
+    ping(&mut bench);
+
+    assert_eq!(bench.counter("flows_refused_limit"), 1);
+}
+
+#[test]
 fn a_connector_hears_of_a_flow_that_ended_before_its_header_was_sent() {
     let (mut bench, stream) = pinging();
     fail(&mut bench, stream, StreamError::PeerReset);
@@ -222,12 +259,16 @@ fn pinging() -> (Bench, u64) {
     let services = Command::SetServices { services: vec![service], listeners: Vec::new() };
     bench.plane.apply(services, bench.now);
     bench.grant();
+    ping(&mut bench);
+    let stream = *bench.tunnel().flows.first_key_value().unwrap().0;
+    (bench, stream)
+}
+
+fn ping(bench: &mut Bench) {
     let (service, interval) = (SERVICE.to_owned(), Duration::from_millis(100));
     let ping = Command::Ping { request: 1, service, count: 1, interval, size: 64 };
     bench.plane.apply(ping, bench.now);
     bench.plane.serve_timers(bench.now);
-    let stream = *bench.tunnel().flows.first_key_value().unwrap().0;
-    (bench, stream)
 }
 
 /// A flow to a backend, and the backend's end of it.
