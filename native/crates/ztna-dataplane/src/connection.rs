@@ -297,11 +297,46 @@ impl Connection {
             });
         }
         self.stage = Stage::Closing;
+        self.drop_handshake_packets();
         let reason = reason.as_bytes();
         let reason = reason.get(..CLOSE_REASON_BYTES_MAX).unwrap_or(reason);
         // Done: it is closing already.
         let _ = self.quic.close(true, code, reason);
     }
+
+    /// Takes what a client still has to say about its handshake, as if it were lost on its way.
+    ///
+    /// quiche 0.30 says it before an application's close, and what it may not say any more it tries for
+    /// ever: the close would never leave.
+    fn drop_handshake_packets(&mut self) {
+        /// Initial and Handshake, two probes each, and what was lost.
+        const PACKETS_MAX: usize = 8;
+        if self.accepted || self.quic.is_draining() {
+            return;
+        }
+        let mut packet = [0; 1_500];
+        for _ in 0..PACKETS_MAX {
+            if self.quic.send(&mut packet).is_err() || !is_long(&packet) {
+                return;
+            }
+        }
+    }
+
+    /// Writes the next packet into `room`; returns its length, or `None` when there is none.
+    ///
+    /// A client that closes and is then asked for a probe of its handshake acknowledges that in each
+    /// packet, for ever (quiche 0.30): such packets say nothing, and there is no other.
+    pub(crate) fn poll_packet(&mut self, room: &mut [u8]) -> Option<usize> {
+        let (length, _) = self.quic.send(room).ok()?;
+        let has_closed = self.quic.local_error().is_some_and(|error| error.is_app);
+        let says_nothing = has_closed && is_long(room);
+        (!says_nothing).then_some(length)
+    }
+}
+
+/// Returns whether a packet is of a handshake (RFC 9000 §17.2).
+fn is_long(packet: &[u8]) -> bool {
+    packet.first().is_some_and(|first| first & 0x80 != 0)
 }
 
 impl Tunnel {

@@ -11,8 +11,9 @@ use crate::udp::{GSO_BYTES_MAX, GSO_PACKETS_MAX, SendOutcome};
 use super::plane::Plane;
 use super::receive::CHANNEL_PREFIX;
 
-/// Trains a connection sends before others have their turn.
+/// Trains a tunnel sends before others have their turn, and packets a leg sends.
 const TRAINS_A_TURN: usize = 8;
+const LEG_PACKETS_A_TURN: usize = 64;
 /// DATAGRAMs that wait inside quiche; the rest waits in our own queue, which drops the oldest.
 const DATAGRAMS_IN_QUICHE_MAX: usize = 8;
 /// A datagram that waited longer for room is dropped: late is worse than lost, and a queue that is
@@ -86,17 +87,17 @@ impl Plane {
         let Kind::Leg(leg) = &connection.kind else { return false };
         let (remote, port_index, src_ip) = (leg.remote, leg.port, leg.src_ip);
         let Some(port) = self.ports.get_mut(port_index) else { return false };
-        // Done, or an error that closed it: `is_closed` tells.
-        while !port.is_blocked()
-            && let Ok((length, _)) = connection.quic.send(&mut self.train)
-        {
+        // None, or an error that closed it: `is_closed` tells.
+        for _ in 0..LEG_PACKETS_A_TURN {
+            if port.is_blocked() {
+                self.await_room(key);
+                return false;
+            }
+            let Some(length) = connection.poll_packet(&mut self.train) else { return false };
             let packet = self.train.get(..length).unwrap_or_default();
             port.send(remote, src_ip, packet, length, None);
         }
-        if port.is_blocked() {
-            self.await_room(key);
-        }
-        false
+        true
     }
 
     /// Has a connection sent from when the socket that is full has room again.
@@ -229,7 +230,7 @@ fn fill(
         let start = train.length + prefix;
         let Some(room) = buffer.get_mut(start..start + size) else { break };
         // An error closed the connection: `is_closed` tells, and there is nothing more to send.
-        let Ok((length, _)) = connection.quic.send(room) else { return (train, Filled::All) };
+        let Some(length) = connection.poll_packet(room) else { return (train, Filled::All) };
         let whole = prefix + length;
         write_prefix(route, buffer.get_mut(train.length..train.length + whole).unwrap_or_default());
         if train.packets == 0 {

@@ -7,6 +7,7 @@
 
 mod backends;
 mod bench;
+mod closing;
 mod early;
 mod ending;
 mod forwarding;
