@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::buffer_count::Meter;
 use crate::control_frame::{FrameReader, LENGTH_BYTES, write_frame};
+use crate::demux::{PacketKind, classify};
 use crate::endpoint::{EarlyDatagrams, EndingStreams, RestOrder};
 use crate::event::{ClosedBy, ConnectionKind};
 use crate::flow::reassembly::Reassembler;
@@ -336,7 +337,7 @@ impl Connection {
 
 /// Returns whether a packet is of a handshake (RFC 9000 §17.2).
 fn is_long(packet: &[u8]) -> bool {
-    packet.first().is_some_and(|first| first & 0x80 != 0)
+    packet.first().is_some_and(|first| classify(*first) == PacketKind::Quic { long: true })
 }
 
 impl Tunnel {

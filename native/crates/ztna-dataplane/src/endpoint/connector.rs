@@ -17,7 +17,6 @@ use crate::event::FlowKind;
 use crate::flow::answer::{FlowAnswer, StreamError};
 use crate::flow::header::{FlowHeaderError, HEADER_BYTES_MAX};
 
-use super::ending_streams::OwnEnd;
 use super::flows::{Flow, FlowTable, Local, Stage};
 use super::plane::Plane;
 
@@ -279,8 +278,7 @@ impl Plane {
             // No room for one octet: the code of the reset says the same.
             let error = StreamError::from_code(u64::from(answer.octet()));
             let is_told = quic.stream_send(stream, &[answer.octet()], true) == Ok(1);
-            let own = if is_told { OwnEnd::Finished } else { OwnEnd::Open(error) };
-            tunnel.ending.end(quic, stream, own, error);
+            tunnel.ending.end(quic, stream, is_told, error);
         }
         if let Some(tunnel) = tunnel {
             self.mark_dirty(tunnel);

@@ -16,7 +16,7 @@ const LOOKED_AT: usize = 64;
 
 /// The own direction of a stream whose flow is over.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum OwnEnd {
+enum OwnEnd {
     /// FIN was sent.
     Finished,
     /// It is reset when the peer's end is there.
@@ -46,8 +46,16 @@ pub(crate) struct EndingStreams {
 }
 
 impl EndingStreams {
-    /// Ends both directions of a stream. `error` is what the peer reads.
-    pub(super) fn end(&mut self, quic: &mut Quic, stream: u64, own: OwnEnd, error: StreamError) {
+    /// Ends both directions of a stream, or the peer's alone where FIN was sent. `error` is what the peer
+    /// reads.
+    pub(super) fn end(
+        &mut self,
+        quic: &mut Quic,
+        stream: u64,
+        has_finished: bool,
+        error: StreamError,
+    ) {
+        let own = if has_finished { OwnEnd::Finished } else { OwnEnd::Open(error) };
         // An end that is there already is lost when reading is shut down.
         discard(quic, stream);
         if quic.stream_finished(stream) {

@@ -10,7 +10,7 @@ use crate::event::{FlowChange, FlowKind};
 use crate::flow::answer::{FlowAnswer, StreamError};
 use crate::id::ConnectionHandle;
 
-use super::ending_streams::{OwnEnd, discard};
+use super::ending_streams::discard;
 use super::flow_reports::Subject;
 use super::flows::{Flow, Local, Stage};
 use super::plane::Plane;
@@ -162,8 +162,7 @@ impl Plane {
         else {
             return;
         };
-        let own = if flow.up.finished { OwnEnd::Finished } else { OwnEnd::Open(error) };
-        tunnel.ending.end(quic, flow.up.stream, own, error);
+        tunnel.ending.end(quic, flow.up.stream, flow.up.finished, error);
         self.mark_dirty(tunnel_key);
     }
 

@@ -132,10 +132,7 @@ impl Bench {
 
     /// Opens a flow as an agent does; returns its stream.
     pub(super) fn open(&mut self, kind: FlowKind) -> u64 {
-        let mut header = Vec::new();
-        let port = if kind == FlowKind::Echo { 0 } else { PORT };
-        FlowHeader::new(kind, port, SERVICE).unwrap().write(&mut header);
-        self.write(&header)
+        self.write(&header(kind))
     }
 
     /// Writes octets to another stream and delivers them; returns the stream.
@@ -315,4 +312,12 @@ impl Bench {
         }
         any
     }
+}
+
+/// The header of a flow of the service.
+pub(super) fn header(kind: FlowKind) -> Vec<u8> {
+    let mut header = Vec::new();
+    let port = if kind == FlowKind::Echo { 0 } else { PORT };
+    FlowHeader::new(kind, port, SERVICE).unwrap().write(&mut header);
+    header
 }

@@ -4,12 +4,11 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
 
-use super::bench::{Bench, PORT, SERVICE};
+use super::bench::{Bench, PORT, SERVICE, header};
 use crate::command::{AgentService, Command, Protocol, ServicePort};
 use crate::endpoint::flows::Stage;
 use crate::event::{FlowChange, FlowKind};
 use crate::flow::answer::{FlowAnswer, StreamError};
-use crate::flow::header::FlowHeader;
 
 const CONNECTED: u8 = FlowAnswer::Connected.octet();
 /// Within this all streams are looked at.
@@ -306,11 +305,4 @@ fn stop(bench: &mut Bench, stream: u64) {
     let code = StreamError::PeerReset.code();
     bench.peer.stream_shutdown(stream, quiche::Shutdown::Read, code).unwrap();
     bench.run();
-}
-
-fn header(kind: FlowKind) -> Vec<u8> {
-    let mut header = Vec::new();
-    let port = if kind == FlowKind::Echo { 0 } else { PORT };
-    FlowHeader::new(kind, port, SERVICE).unwrap().write(&mut header);
-    header
 }
